@@ -1,0 +1,55 @@
+# Every target makes the environment first, if it is missing or its pins have changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.run  ## From the sample logs to checked policies and a diff, in ./out
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh $(OUT)
+
+test: check pytest  ## Everything that CI runs: linters, types, tests
+
+check: $(VENV)/.dev  ## Linters and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+pytest: $(VENV)/.dev  ## Tests only
+	$(BIN)/python -m pytest -n auto -q
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(VENV)/.dev  ## Rewrite the golden files; read the difference before you commit it
+	$(BIN)/python -m pytest -q tests/test_golden.py --update-golden
+
+samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
+	$(BIN)/python data/samples/generate.py
+
+bench: $(VENV)/.dev  ## Benchmarks: ratios against the named rivals
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/evaluate.py
+
+lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	  --no-emit-package flowpolicy --upgrade pyproject.toml -o constraints.txt
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help demo test check pytest format golden samples bench lock clean

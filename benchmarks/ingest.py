@@ -1,0 +1,202 @@
+"""Times `ingest.load` against plain DuckDB on the same synthetic Hubble log.
+
+    python benchmarks/ingest.py [--lines 300000] [--bad 0.0] [--workers 2]
+
+The log is made from a seed: pods with the labels, node labels, both observation points and replies
+of a Cilium 1.19 exporter file, about 2 KB a line. The rival reads the columns that flowpolicy
+needs with `read_json` and writes them as zstd Parquet; it turns no reply around and keeps no
+reject. The figures are for a person to read: no test asserts on time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ingest.load import load
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+NODE_LABELS = [
+    "beta.kubernetes.io/arch=amd64",
+    "beta.kubernetes.io/instance-type=m6i.2xlarge",
+    "beta.kubernetes.io/os=linux",
+    "eks.amazonaws.com/nodegroup=general-purpose",
+    "failure-domain.beta.kubernetes.io/region=eu-central-1",
+    "failure-domain.beta.kubernetes.io/zone=eu-central-1a",
+    "kubernetes.io/arch=amd64",
+    "kubernetes.io/os=linux",
+    "node.kubernetes.io/instance-type=m6i.2xlarge",
+    "topology.k8s.aws/zone-id=euc1-az2",
+    "topology.kubernetes.io/region=eu-central-1",
+    "topology.kubernetes.io/zone=eu-central-1a",
+]
+RIVAL = """
+COPY (
+  SELECT flow.time AS time, flow.verdict AS verdict, flow.drop_reason_desc AS drop_reason,
+         flow.event_type.type AS event, flow.trace_observation_point AS observation,
+         flow.is_reply AS is_reply, flow.traffic_direction AS direction, node_name AS node,
+         flow.IP.source AS src_ip, flow.IP.destination AS dst_ip,
+         flow.l4.TCP.source_port AS src_port, flow.l4.TCP.destination_port AS dst_port,
+         flow.l4.UDP.source_port AS src_port_udp, flow.l4.UDP.destination_port AS dst_port_udp,
+         flow.source AS source, flow.destination AS destination
+  FROM read_json('{log}', format='newline_delimited', columns={{
+    flow: 'STRUCT("time" TIMESTAMP, verdict VARCHAR, drop_reason_desc VARCHAR,
+      event_type STRUCT("type" INTEGER), trace_observation_point VARCHAR, is_reply BOOLEAN,
+      traffic_direction VARCHAR, IP STRUCT(source VARCHAR, destination VARCHAR),
+      l4 STRUCT(TCP STRUCT(source_port INTEGER, destination_port INTEGER, flags STRUCT(SYN BOOLEAN,
+        ACK BOOLEAN, RST BOOLEAN)), UDP STRUCT(source_port INTEGER, destination_port INTEGER)),
+      source STRUCT(ID BIGINT, identity BIGINT, namespace VARCHAR, pod_name VARCHAR,
+        labels VARCHAR[], workloads STRUCT(name VARCHAR, kind VARCHAR)[]),
+      destination STRUCT(ID BIGINT, identity BIGINT, namespace VARCHAR, pod_name VARCHAR,
+        labels VARCHAR[], workloads STRUCT(name VARCHAR, kind VARCHAR)[]))',
+    node_name: 'VARCHAR', "time": 'TIMESTAMP'}})
+) TO '{out}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+
+def pods(chance: random.Random) -> list[dict[str, Any]]:
+    """Pods of 8 namespaces × 8 workloads × 3 replicas over 6 nodes, with what Hubble says of each."""
+    made = []
+    for number in range(8 * 8 * 3):
+        namespace, app = f"team-{number // 24}", f"service-{number // 3 % 8}"
+        suffix = "".join(chance.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
+        made.append(
+            {
+                "ip": f"10.0.{number // 250}.{number % 250 + 1}",
+                "node": number % 6,
+                "port": 8000 + number // 3 % 8,
+                "end": {
+                    "ID": 100 + number,
+                    "identity": 30000 + number // 3,
+                    "cluster_name": "prod",
+                    "namespace": namespace,
+                    "labels": [
+                        f"k8s:app.kubernetes.io/component={app}",
+                        f"k8s:app.kubernetes.io/instance={namespace}",
+                        f"k8s:app.kubernetes.io/name={app}",
+                        f"k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name={namespace}",
+                        "k8s:io.cilium.k8s.policy.cluster=prod",
+                        f"k8s:io.cilium.k8s.policy.serviceaccount={app}",
+                        f"k8s:io.kubernetes.pod.namespace={namespace}",
+                    ],
+                    "pod_name": f"{app}-7f9c6d5b8-{suffix}",
+                    "workloads": [{"name": app, "kind": "Deployment"}],
+                },
+            }
+        )
+    return made
+
+
+def _seen_from(end: dict[str, Any], *, local: bool) -> dict[str, Any]:
+    return end if local else {k: v for k, v in end.items() if k not in ("ID", "workloads")}
+
+
+def line(chance: random.Random, everyone: list[dict[str, Any]], number: int) -> str:
+    """One line: a trace at either end, request or reply, now and then DNS or a denied SYN."""
+    client, server = chance.sample(everyone, 2)
+    reply, at_client, denied = chance.random() < 0.45, chance.random() < 0.5, number % 200 == 0
+    source, target = (server, client) if reply else (client, server)
+    here = client if at_client else server
+    ports = (chance.randrange(32768, 61000), server["port"])
+    ports = ports[::-1] if reply else ports
+    protocol = "UDP" if number % 9 == 0 else "TCP"
+    when = f"{START + timedelta(microseconds=number * 911):%Y-%m-%dT%H:%M:%S.%f}123Z"
+    node = f"prod/ip-10-1-0-{here['node']}.eu-central-1.compute.internal"
+    inbound = here is target
+    flow: dict[str, Any] = {
+        "time": when,
+        "uuid": f"{chance.getrandbits(128):032x}",
+        "emitter": {"name": "Hubble", "version": "1.19.4+gd0d0c879"},
+        "verdict": "DROPPED" if denied else "FORWARDED",
+        "ethernet": {"source": "9a:4b:92:54:a9:62", "destination": "72:59:04:fd:68:13"},
+        "IP": {"source": source["ip"], "destination": target["ip"], "ipVersion": "IPv4"},
+        "l4": {protocol: {"source_port": ports[0], "destination_port": ports[1]}},
+        "source": _seen_from(source["end"], local=source["node"] == here["node"]),
+        "destination": _seen_from(target["end"], local=target["node"] == here["node"]),
+        "Type": "L3_L4",
+        "node_name": node,
+        "node_labels": [*NODE_LABELS, f"kubernetes.io/hostname={node[5:]}"],
+        "event_type": {"type": 1, "sub_type": 133} if denied else {"type": 4},
+        "traffic_direction": "EGRESS" if at_client else "INGRESS",
+        "interface": {"index": 6, "name": f"lxc{here['end']['ID']:012x}"},
+        "Summary": "TCP Flags: ACK, PSH",
+    }
+    if protocol == "TCP":
+        flow["l4"]["TCP"]["flags"] = {"SYN": True} if denied else {"PSH": True, "ACK": True}
+    if denied:
+        flow |= {"drop_reason": 133, "drop_reason_desc": "POLICY_DENIED"}
+    else:
+        point = "TO_ENDPOINT" if inbound else "TO_OVERLAY"
+        reason = "REPLY" if reply else "ESTABLISHED"
+        flow |= {"trace_observation_point": point, "trace_reason": reason, "is_reply": reply}
+    return json.dumps({"flow": flow, "node_name": node, "time": when}, separators=(",", ":"))
+
+
+def write_log(path: Path, lines: int, bad: float, seed: int) -> None:
+    """A log of `lines` lines, of which the share `bad` is cut off in the middle."""
+    chance = random.Random(seed)
+    everyone = pods(chance)
+    with path.open("w") as file:
+        for number in range(lines):
+            text = line(chance, everyone, number)
+            file.write((text[:500] if chance.random() < bad else text) + "\n")
+
+
+def _peak_mib() -> float:
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (own + 2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+
+
+def main() -> None:
+    """Make the log, read it with both, print the figures."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--lines", type=int, default=300_000)
+    options.add_argument("--bad", type=float, default=0.0, help="share of torn lines")
+    options.add_argument("--workers", type=int, default=None)
+    options.add_argument("--repeat", type=int, default=3)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "events.log"
+        write_log(log, given.lines, given.bad, seed=7)
+        mib = log.stat().st_size / 2**20
+        print(f"{given.lines:,} lines, {mib:,.0f} MiB, {mib * 2**20 / given.lines:,.0f} bytes a line")
+        ours = []
+        for number in range(given.repeat):
+            store = Path(folder) / f"store-{number}"
+            began = time.perf_counter()
+            summary = load([str(log)], store, workers=given.workers)
+            ours.append(time.perf_counter() - began)
+        parquet = sum(file.stat().st_size for file in (store / "flows").rglob("*.parquet"))
+        print(
+            f"flowpolicy: {sorted(ours)[len(ours) // 2]:.2f} s (median of {len(ours)}), "
+            f"{given.lines / min(ours):,.0f} lines/s at best, peak about {_peak_mib():,.0f} MiB, "
+            f"{parquet / max(summary.flows, 1):.1f} bytes of Parquet a flow, "
+            f"{summary.flows:,} flows, {sum(summary.rejects.values()):,} rejects"
+        )
+        if given.bad:
+            print("DuckDB: left out, one torn line ends its read")
+            return
+        rival = []
+        for number in range(given.repeat):
+            out = Path(folder) / f"rival-{number}.parquet"
+            began = time.perf_counter()
+            duckdb.sql(RIVAL.format(log=log, out=out))
+            rival.append(time.perf_counter() - began)
+        print(
+            f"DuckDB:     {sorted(rival)[len(rival) // 2]:.2f} s (median of {len(rival)}), "
+            f"{out.stat().st_size / given.lines:.1f} bytes of Parquet a line"
+        )
+        print(f"ratio flowpolicy / DuckDB: {min(ours) / min(rival):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""load(): logs in, flows in the store out, block by block, in worker processes.
+
+A block is read, parsed and written inside a worker; the parent cuts sources into blocks, counts,
+and records each block once its files are in place. So memory does not grow with the log, and a
+run that is killed leaves whole blocks, which the next run knows and does not read again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import chain, count
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+
+from ingest.batch import Batch, Reject, shown
+from ingest.errors import FlowpolicyError, SourceError, StoreError
+from ingest.formats import FORMATS
+from ingest.schema import FLOWS
+from ingest.sources import LONGEST_LINE, Block, Source, data_of, expand
+from ingest.store import BlockRecord, Store, block_name, create_store, digest
+
+_POOL_FROM = 24 << 20  # bytes; a pool takes half a second to start
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run read; `lines` = `flows` + `skipped` + `rejects`.
+
+    Args:
+        files: sources that were read.
+        skipped: lines that are understood and no flow, by reason.
+        rejects: lines that are not understood, by reason.
+        seconds: of wall-clock time.
+        notes: what the reader of the figures must know, as sentences.
+    """
+
+    files: int
+    lines: int
+    flows: int
+    skipped: dict[str, int]
+    rejects: dict[str, int]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A block that is to be in the store; `number` is that of its source."""
+
+    number: int
+    store: Path
+    source: str
+    block: Block
+    format: str
+    cluster: str | None
+
+    @property
+    def name(self) -> str:
+        return block_name(self.block.first, self.cluster, self.format)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A block whose flows are in the store; `known` where it was recorded before."""
+
+    record: BlockRecord
+    rejects: list[Reject]
+    known: bool
+
+
+@dataclass
+class _Tally:
+    """Counts of a source, or of all."""
+
+    lines: int = 0
+    flows: int = 0
+    lost: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    absent: frozenset[str] | None = None  # None: no flow yet
+    blocks: list[str] = field(default_factory=list)
+    known: int = 0
+
+    def add(self, outcome: _Outcome) -> None:
+        record = outcome.record
+        self.lines += record.lines
+        self.flows += record.flows
+        self.lost += record.lost
+        self.skipped.update(record.skipped)
+        self.rejects.update(record.rejects)
+        if record.flows:
+            absent = frozenset(record.absent)
+            self.absent = absent if self.absent is None else self.absent & absent
+        self.blocks.append(record.name)
+        self.known += outcome.known
+
+
+def load(
+    sources: Sequence[str],
+    store: str | Path,
+    *,
+    format: str | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Read logs into a store, which is made where there is none.
+
+    Reading what the store has already changes nothing, whatever its name or compression; of a
+    log that has grown only the new flows come to it.
+
+    Args:
+        sources: files, folders, globs, or `-` for standard input.
+        store: the folder of the store.
+        format: a key of FORMATS; None finds out for each source.
+        cluster: the Kubernetes cluster of all lines, in place of what they say.
+        workers: processes that parse; None is one for each CPU.
+        progress: called with the uncompressed bytes read so far, and how many there are in all,
+            None where that can't be known before.
+
+    Raises:
+        SourceError: a source is missing, unreadable, or of no known format.
+        StoreError: the store can't be written, or is something else.
+    """
+    began = time.monotonic()
+    found, notes = expand(sources)
+    if not found:
+        raise SourceError(" ".join(notes) or f"{', '.join(sources)}: no flow log found.")
+    formats = [_format_of(source, format) for source in found]
+    target = create_store(store)
+    tallies = [_Tally() for _ in found]
+    total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
+    done = 0
+    for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
+        tally = tallies[task.number]
+        if not outcome.known:
+            target.commit(outcome.record, task.source, outcome.rejects, tally.lines)
+        tally.add(outcome)
+        done += task.block.length
+        if progress is not None:
+            progress(done, total)
+    _record_sources(target, found, formats, tallies)
+    return Summary(
+        files=len(found),
+        lines=sum(tally.lines for tally in tallies),
+        flows=sum(tally.flows for tally in tallies),
+        skipped=_sum(tally.skipped for tally in tallies),
+        rejects=_sum(tally.rejects for tally in tallies),
+        seconds=time.monotonic() - began,
+        notes=(*notes, *_notes(found, tallies)),
+    )
+
+
+def _format_of(source: Source, given: str | None) -> str:
+    if given is not None and given not in FORMATS:
+        raise ValueError(f"unknown format {given!r}, known are {', '.join(FORMATS)}")
+    known = given or source.format or (next(iter(FORMATS)) if source.is_empty else None)
+    if known is None:
+        raise SourceError(
+            f"{source.name}: looks like no flow log ({', '.join(FORMATS)}); "
+            "if it is one, name its format with --format."
+        )
+    return known
+
+
+def _tasks(
+    sources: list[Source], formats: list[str], store: Path, cluster: str | None
+) -> Iterator[_Task]:
+    for number, (source, format_) in enumerate(zip(sources, formats, strict=True)):
+        for block in source.blocks():
+            yield _Task(number, store, source.name, block, format_, cluster)
+
+
+def _outcomes(tasks: Iterator[_Task], workers: int | None) -> Iterator[tuple[_Task, _Outcome]]:
+    """Each task with its outcome, in order; in this process where there is little to do."""
+    workers = workers or _cpus()
+    begun, size = [], 0
+    while size < _POOL_FROM and (task := next(tasks, None)):
+        begun.append(task)
+        size += task.block.length
+    following = chain(begun, tasks)
+    if workers > 1 and size >= _POOL_FROM:
+        yield from _pooled(following, workers)
+    else:
+        yield from ((task, _work(task)) for task in following)
+
+
+def _pooled(tasks: Iterator[_Task], workers: int) -> Iterator[tuple[_Task, _Outcome]]:
+    # Not forked: threads of Arrow may run in this process.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
+    pending: deque[tuple[_Task, Future[_Outcome]]] = deque()
+    try:
+        for task in tasks:
+            # Blocks of one name wait for each other: the longer must find the shorter recorded.
+            while len(pending) > workers or any(task.name == other.name for other, _ in pending):
+                first, future = pending.popleft()
+                yield first, future.result()
+            pending.append((task, pool.submit(_work, task)))
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        raise FlowpolicyError(
+            "a worker process was killed, perhaps for want of memory; run the command again, "
+            "what was read is kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work for ever, even where the parent was killed: then end it."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(task: _Task) -> _Outcome:
+    """Read a block into the store, unless it is there; the parent records it."""
+    store, block = Store(task.store), task.block
+    try:
+        data = block.first if block.too_long else data_of(task.source, block)
+    except OSError as error:
+        raise SourceError(f"{task.source}: can't be read: {error.strerror}.") from error
+    name, known = _find(store, task, data)
+    if known is not None:
+        return _Outcome(known, [], known=True)
+    batch = _too_long(data) if block.too_long else _parse(task, data)
+    try:
+        store.write_flows(name, batch.flows)
+    except OSError as error:
+        raise StoreError(f"{store.path}: can't be written: {error.strerror}.") from error
+    record = BlockRecord(
+        name=name,
+        length=len(data),
+        digest=digest(data),
+        lines=batch.lines,
+        flows=batch.flows.num_rows,
+        skipped=batch.skipped,
+        rejects=dict(Counter(reject.reason for reject in batch.rejects)),
+        absent=sorted(batch.absent),
+        lost=batch.lost,
+    )
+    return _Outcome(record, batch.rejects, known=False)
+
+
+def _find(store: Store, task: _Task, data: bytes) -> tuple[str, BlockRecord | None]:
+    """The name for a block, and its record where it is in the store.
+
+    The name is that of a recorded block which it begins with, else one that is free.
+    """
+    for number in count():
+        name = block_name(task.block.first, task.cluster, task.format, number)
+        record = store.block(name)
+        if record is None or record.length <= len(data):
+            begins = record is not None and digest(data[: record.length]) == record.digest
+            if record is None or begins:
+                same = record is not None and record.length == len(data)
+                return name, record if same else None
+    raise AssertionError
+
+
+def _parse(task: _Task, data: bytes) -> Batch:
+    return FORMATS[task.format].parse(data, cluster=task.cluster)
+
+
+def _too_long(data: bytes) -> Batch:
+    reject = Reject(1, "line too long", f"longer than {LONGEST_LINE:,} bytes", shown(data))
+    return Batch(FLOWS.empty_table(), {}, [reject], 1)
+
+
+def _sum(counters: Iterator[Counter[str]]) -> dict[str, int]:
+    total = Counter[str]()
+    for counter in counters:
+        total.update(counter)
+    return dict(sorted(total.items()))
+
+
+def _record_sources(
+    store: Store, sources: list[Source], formats: list[str], tallies: list[_Tally]
+) -> None:
+    for source, format_, tally in zip(sources, formats, tallies, strict=True):
+        if tally.blocks:
+            store.write_source(
+                tally.blocks[0],
+                {
+                    "source": source.name,
+                    "format": format_,
+                    "lines": tally.lines,
+                    "flows": tally.flows,
+                    "skipped": tally.skipped,
+                    "rejects": tally.rejects,
+                    "lost": tally.lost,
+                    "absent": sorted(tally.absent or ()),
+                    "blocks": tally.blocks,
+                    "trouble": source.trouble,
+                },
+            )
+
+
+def _notes(sources: list[Source], tallies: list[_Tally]) -> Iterator[str]:
+    """What figures alone don't say; what many sources have in common is said once."""
+    for source in sources:
+        yield from source.trouble
+        if source.is_empty:
+            yield f"{source.name}: empty."
+    by_absent: dict[frozenset[str], list[str]] = {}
+    for source, tally in zip(sources, tallies, strict=True):
+        if tally.absent:
+            by_absent.setdefault(tally.absent, []).append(source.name)
+    for absent, names in by_absent.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield (
+            f"{names[0]}{others}: no line has {', '.join(sorted(absent))}; an exporter's field "
+            "mask may leave it out, and recommendations from such a log are unsafe."
+        )
+    if lost := sum(tally.lost for tally in tallies):
+        yield f"Hubble lost {lost:,} events by its own account: connections may be missing."
+    known = sum(1 for tally in tallies if tally.blocks and tally.known == len(tally.blocks))
+    if known:
+        yield f"{known} of {len(sources)} sources were in the store already."

@@ -1,0 +1,318 @@
+"""Where lines come from: file, folder, glob or standard input, plain, gzip or zstd.
+
+A source is cut into blocks of whole lines. Where the cuts lie depends on the uncompressed bytes
+alone, so a log gives the same blocks plain or compressed; and when it has grown, all but the last
+block stay as they were, and the last becomes longer.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+
+from ingest.errors import SourceError
+from ingest.formats import detect
+
+BLOCK = 16 << 20  # bytes
+LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
+FIRST = 64 << 10  # bytes of a first line that are kept
+_HEAD = 256 << 10
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of a source.
+
+    Args:
+        offset: uncompressed bytes before it.
+        length: uncompressed bytes.
+        data: the bytes; None where a worker is to read them from the plain file.
+        first: the first line, cut to FIRST bytes.
+        too_long: the block is one line longer than LONGEST_LINE; then only `first` is at hand.
+    """
+
+    offset: int
+    length: int
+    data: bytes | None
+    first: bytes
+    too_long: bool = False
+
+
+@dataclass
+class Source:
+    """A file or stream of log lines.
+
+    Args:
+        name: the path as given or found; `-` is standard input.
+        size: bytes of a plain file; None where only reading tells.
+        format: what its first lines are; None where no format knows them.
+        is_empty: it has no byte.
+        trouble: filled by `blocks`: why the end of the source is missing, as sentences.
+    """
+
+    name: str
+    size: int | None
+    format: str | None
+    is_empty: bool
+    chunks: Callable[[], Iterator[bytes]] = field(repr=False)
+    trouble: list[str] = field(repr=False)
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks, in order; without data where the file is plain."""
+        if self.size is None:
+            return _stream_blocks(self.chunks())
+        return _file_blocks(self.name, self.size)
+
+
+def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
+    """The sources behind files, folders, globs and `-`; and what was left out, as sentences.
+
+    A folder gives every file below it that looks like a log. Plain files come last, the smaller
+    first: an older copy of a log so comes before the one that has grown.
+
+    Raises:
+        SourceError: a name leads to nothing, or a file given by name can't be read.
+    """
+    found: dict[str, Source] = {}
+    notes: list[str] = []
+    for name in names:
+        if name == "-":
+            found.setdefault(name, _stream(name, sys.stdin.buffer))
+        elif os.path.isdir(name):
+            notes += _add_folder(name, found)
+        else:
+            paths = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+            files = [path for path in paths if not os.path.isdir(path)]
+            if not files:
+                raise SourceError(f"{name}: no such file, folder or glob; check the path.")
+            for path in files:
+                if os.path.realpath(path) not in found:
+                    found[os.path.realpath(path)] = _open(path)
+    return sorted(found.values(), key=lambda source: (source.size or 0, source.name)), notes
+
+
+def _add_folder(folder: str, found: dict[str, Source]) -> list[str]:
+    others, notes = 0, []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for path in (os.path.join(place, file) for file in sorted(files)):
+            if os.path.realpath(path) in found or not os.path.isfile(path):
+                continue
+            try:
+                source = _open(path)
+            except SourceError as error:
+                notes.append(str(error))
+                continue
+            if source.format is not None:
+                found[os.path.realpath(path)] = source
+            elif not source.is_empty:
+                others += 1
+    if others:
+        say = "1 file looks" if others == 1 else f"{others} files look"
+        notes.append(f"{folder}: {say} like no flow log and were left out.")
+    return notes
+
+
+def _open(name: str) -> Source:
+    try:
+        if not stat.S_ISREG(os.stat(name).st_mode):
+            return _stream(name, open(name, "rb"))
+        with open(name, "rb") as file:
+            head = file.read(_HEAD)
+            size = os.fstat(file.fileno()).st_size
+        trouble: list[str] = []
+        if not head.startswith((_GZIP, _ZSTD)):
+            return Source(name, size, detect(head), not head, lambda: iter(()), trouble)
+        with closing(_chunks(open(name, "rb"), name, [])) as chunks:
+            head = b"".join(_until(chunks, _HEAD))
+    except OSError as error:
+        raise SourceError(f"{name}: can't be read: {error.strerror or error}.") from error
+    again = lambda: _chunks(open(name, "rb"), name, trouble)  # noqa: E731
+    return Source(name, None, detect(head), not head, again, trouble)
+
+
+def _stream(name: str, stream: BinaryIO) -> Source:
+    """A stream is read once: what was read to know its format is given out again."""
+    trouble: list[str] = []
+    chunks = _chunks(stream, name, trouble)
+    begun = list(_until(chunks, _HEAD))
+    head = b"".join(begun)
+    return Source(name, None, detect(head), not head, lambda: chain(begun, chunks), trouble)
+
+
+def _until(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (chunk := next(chunks, None)):
+        size -= len(chunk)
+        yield chunk
+
+
+def _chunks(stream: BinaryIO, name: str, trouble: list[str]) -> Iterator[bytes]:
+    """The uncompressed bytes; where the rest can't be had, `trouble` says why."""
+    file = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+    with nullcontext() if name == "-" else closing(file):
+        magic = file.peek(4)[:4]
+        try:
+            if magic.startswith(_GZIP):
+                unzipped = gzip.GzipFile(fileobj=file)
+                yield from iter(lambda: unzipped.read1(_CHUNK), b"")
+            elif magic == _ZSTD:
+                plain = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+                yield from iter(lambda: plain.read(_CHUNK), b"")
+            else:
+                yield from iter(lambda: file.read(_CHUNK), b"")
+        except EOFError:
+            trouble.append(_cut_off(name))
+        except (OSError, zlib.error) as error:
+            if "Truncated" in str(error):
+                trouble.append(_cut_off(name))
+            else:
+                trouble.append(f"{name}: unreadable from some point on ({error}); "
+                               "the lines before it were kept.")  # fmt: skip
+
+
+def _cut_off(name: str) -> str:
+    return f"{name}: its compressed data ends early; the lines before the end were kept."
+
+
+class _Text(Protocol):
+    """Bytes that can be searched: a buffer, or a file that is too large for one."""
+
+    def find(self, sub: bytes, start: int, end: int, /) -> int: ...
+
+    def rfind(self, sub: bytes, start: int, end: int, /) -> int: ...
+
+
+class _File:
+    """A plain file, searched window by window.
+
+    Not mapped into memory: a log that is truncated meanwhile would kill the process.
+    """
+
+    WINDOW = 64 << 10
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._number = file.fileno()
+
+    def read(self, start: int, size: int) -> bytes:
+        return os.pread(self._number, size, start)
+
+    def find(self, sub: bytes, start: int, end: int) -> int:
+        for place in range(start, end, self.WINDOW):
+            found = self.read(place, min(self.WINDOW, end - place)).find(sub)
+            if found >= 0:
+                return place + found
+        return -1
+
+    def rfind(self, sub: bytes, start: int, end: int) -> int:
+        for stop in range(end, start, -self.WINDOW):
+            place = max(start, stop - self.WINDOW)
+            found = self.read(place, stop - place).rfind(sub)
+            if found >= 0:
+                return place + found
+        return -1
+
+
+def _cut(text: _Text, start: int, size: int) -> int | None:
+    """Where the block that begins at `start` ends; None where it begins with too long a line.
+
+    It ends with the first line that reaches BLOCK bytes: so it can only grow with the log.
+    """
+    target = start + BLOCK
+    if target >= size:
+        return size
+    end = text.find(b"\n", target - 1, target + LONGEST_LINE) + 1
+    if end:
+        return end
+    if target + LONGEST_LINE >= size:
+        return size
+    end = text.rfind(b"\n", start, target - 1) + 1
+    return end if end > start else None
+
+
+def _first(line: bytes) -> bytes:
+    return line.partition(b"\n")[0]
+
+
+def _file_blocks(name: str, size: int) -> Iterator[Block]:
+    with open(name, "rb") as opened:
+        file = _File(opened)
+        start = 0
+        while start < size:
+            end = _cut(file, start, size)
+            too_long = end is None
+            if end is None:
+                end = file.find(b"\n", start + BLOCK + LONGEST_LINE, size) + 1 or size
+            yield Block(start, end - start, None, _first(file.read(start, FIRST)), too_long)
+            start = end
+
+
+def _stream_blocks(chunks: Iterator[bytes]) -> Iterator[Block]:
+    buffer, start = bytearray(), 0
+    while _fill(buffer, chunks):
+        end = _cut(buffer, 0, len(buffer))
+        first = _first(bytes(buffer[:FIRST]))
+        if end is None:
+            length = _drop_line(buffer, chunks)
+            yield Block(start, length, first, first, too_long=True)
+        else:
+            length = end
+            yield Block(start, length, bytes(memoryview(buffer)[:end]), first)
+            del buffer[:end]
+        start += length
+
+
+def _fill(buffer: bytearray, chunks: Iterator[bytes]) -> bool:
+    """Add to the buffer until it holds a block; false where nothing is left."""
+    while len(buffer) < BLOCK or (
+        len(buffer) <= BLOCK + LONGEST_LINE and buffer.find(b"\n", BLOCK - 1) < 0
+    ):
+        chunk = next(chunks, None)
+        if not chunk:
+            break
+        buffer += chunk
+    return bool(buffer)
+
+
+def _drop_line(buffer: bytearray, chunks: Iterator[bytes]) -> int:
+    """Drop the first line, which is too long to keep, and return its length."""
+    dropped = 0
+    while (end := buffer.find(b"\n")) < 0:
+        dropped += len(buffer)
+        buffer.clear()
+        chunk = next(chunks, None)
+        if not chunk:
+            return dropped
+        buffer += chunk
+    del buffer[: end + 1]
+    return dropped + end + 1
+
+
+def data_of(name: str, block: Block) -> bytes:
+    """The bytes of a block, read from the plain file where they are not at hand.
+
+    Raises:
+        SourceError: the file has become shorter meanwhile.
+    """
+    if block.data is not None:
+        return block.data
+    with open(name, "rb") as file:
+        file.seek(block.offset)
+        data = file.read(block.length)
+    if len(data) < block.length:
+        raise SourceError(f"{name}: became shorter while it was read; run the command again.")
+    return data

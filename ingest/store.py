@@ -1,0 +1,287 @@
+"""The flow store, a folder of Parquet: atomic and idempotent writes, and reading.
+
+    STORE/flowpolicy.json                                 marks a store, and its schema
+    STORE/flows/cluster=X/day=YYYY-MM-DD/<block>.parquet  FLOWS without cluster and day
+    STORE/rejects/<block>.parquet                         REJECTS
+    STORE/blocks/<block>.json                             what is known of the block; written last
+    STORE/sources/<block>.json                            what was read from the source
+
+A block of lines is named by its first line. Reading the same lines again, under whatever file
+name, compressed or not, replaces files by the same files. A log that has grown ends in a longer
+block of the same name; its files replace those of the shorter one, which it begins with. Two
+blocks that begin with the same line and are not one the beginning of the other get two names.
+Every file is written aside and renamed, so whoever reads sees whole files only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from ingest.batch import Reject
+from ingest.errors import StoreError
+from ingest.schema import FLOWS, REJECTS, SCHEMA_VERSION
+
+PARTITIONS = ("cluster", "day")
+# What DuckDB must be told, or a cluster named 2026 would become a number:
+# read_parquet(store.glob, hive_partitioning=true, hive_types={'cluster': VARCHAR, 'day': DATE})
+HIVE_TYPES = {"cluster": "VARCHAR", "day": "DATE"}
+
+_MARK = "flowpolicy.json"
+_FOLDERS = ("flows", "rejects", "blocks", "sources", "tmp")
+# Documentation of columns is left out of the files: it would be a tenth of their size.
+_STORED = pa.schema([c.remove_metadata() for c in FLOWS if c.name not in PARTITIONS])
+_HIVE = ds.HivePartitioning(
+    pa.schema([FLOWS.field(name).remove_metadata() for name in PARTITIONS]), segment_encoding="uri"
+)
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_LONGEST_VALUE = 120  # characters of a quoted cluster name in a path
+_STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What is known of a block that is in the store: `lines` = flows + skipped + rejects.
+
+    `digest` is that of all its `length` bytes; `reader` says how it was read, so that a block is
+    read again when that changes.
+    """
+
+    name: str
+    length: int
+    digest: str
+    lines: int
+    flows: int
+    skipped: dict[str, int]
+    rejects: dict[str, int]
+    absent: list[str] = field(default_factory=list)
+    lost: int = 0
+    reader: int = SCHEMA_VERSION
+
+
+def digest(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def block_name(first_line: bytes, cluster: str | None, format_: str, number: int = 0) -> str:
+    """The name of the block that begins with this line; `number` where others do as well."""
+    said = json.dumps([cluster, format_, number]).encode()
+    return blake2b(first_line, key=blake2b(said).digest(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A flow store that was opened.
+
+    Args:
+        path: its folder.
+    """
+
+    path: Path
+
+    @property
+    def glob(self) -> str:
+        """All Parquet files of flows, for DuckDB; the store always has one, if without rows."""
+        return str(self.path / "flows" / "*" / "*" / "*.parquet")
+
+    @property
+    def files(self) -> list[Path]:
+        """The Parquet files of flows, sorted."""
+        return sorted((self.path / "flows").glob("*/*/*.parquet"))
+
+    def flows(self) -> ds.Dataset:
+        """FLOWS, cluster and day from the path; without rows where nothing was read yet."""
+        return ds.dataset(
+            [str(file) for file in self.files],
+            schema=FLOWS,
+            format="parquet",
+            partitioning=_HIVE,
+            partition_base_dir=str(self.path / "flows"),
+        )
+
+    def rejects(self) -> pa.Table:
+        """REJECTS, by source and line."""
+        files = sorted((self.path / "rejects").glob("*.parquet"))
+        tables = [pq.read_table(file, schema=REJECTS) for file in files]
+        found = pa.concat_tables([REJECTS.empty_table(), *tables])
+        return found.sort_by([("source", "ascending"), ("line", "ascending")])
+
+    @property
+    def clusters(self) -> list[str]:
+        """The clusters whose flows are in the store, sorted."""
+        return sorted({cluster for cluster, _ in self._partitions()})
+
+    @property
+    def days(self) -> list[date]:
+        """The UTC days of which the store has flows, sorted."""
+        return sorted({day for _, day in self._partitions()})
+
+    def _partitions(self) -> Iterator[tuple[str, date]]:
+        for folder in {file.parent for file in self.files}:
+            cluster, day = (part.name.partition("=")[2] for part in (folder.parent, folder))
+            if day != _NULL:
+                yield unquote(cluster), date.fromisoformat(day)
+
+    def sources(self) -> list[dict[str, Any]]:
+        """What was read, one entry a source: source, lines, flows, skipped, rejects, notes."""
+        records = (_read_json(file) for file in (self.path / "sources").glob("*.json"))
+        return sorted((r for r in records if r), key=lambda r: (str(r["source"]), str(r["name"])))
+
+    def block(self, name: str) -> BlockRecord | None:
+        """What is known of a block; None where it is not, or not wholly, in the store."""
+        record = _read_json(self.path / "blocks" / f"{name}.json")
+        if record is None or record.get("reader") != SCHEMA_VERSION:
+            return None
+        return BlockRecord(**record)
+
+    def write_flows(self, name: str, flows: pa.Table) -> None:
+        """Write the flows of a block, one file for each cluster and day, replacing older ones."""
+        for cluster, day, part in _parts(flows):
+            folder = self.path / "flows" / f"cluster={_quoted(cluster)}" / f"day={day}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_parquet(part.select(_STORED.names), _STORED, folder / f"{name}.parquet")
+
+    def commit(
+        self, record: BlockRecord, source: str, rejects: Sequence[Reject], first: int
+    ) -> None:
+        """Write the rejects of a block, then its record: from here on it is known.
+
+        Args:
+            first: lines of the source before the block.
+        """
+        file = self.path / "rejects" / f"{record.name}.parquet"
+        if rejects:
+            rows = [(source, first + line, *rest) for line, *rest in rejects]
+            columns = [pa.array(c, f.type) for c, f in zip(zip(*rows), REJECTS, strict=True)]
+            self._write_parquet(pa.table(columns, schema=REJECTS), REJECTS, file)
+        else:
+            file.unlink(missing_ok=True)
+        self._write_json(self.path / "blocks" / f"{record.name}.json", asdict(record))
+
+    def write_source(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep what was read from a source; `name` is that of its first block."""
+        self._write_json(self.path / "sources" / f"{name}.json", {"name": name, **record})
+
+    def _write_parquet(self, table: pa.Table, schema: pa.Schema, file: Path) -> None:
+        aside = self._aside()
+        pq.write_table(
+            table.cast(schema.remove_metadata()),
+            aside,
+            compression="zstd",
+            use_dictionary=[c.name for c in schema if c.name != "time"],
+            column_encoding={"time": "DELTA_BINARY_PACKED"} if "time" in schema.names else None,
+        )
+        os.replace(aside, file)
+
+    def _write_json(self, file: Path, value: Mapping[str, Any]) -> None:
+        aside = self._aside()
+        aside.write_text(json.dumps(value, indent=1, sort_keys=True))
+        os.replace(aside, file)
+
+    def _aside(self) -> Path:
+        return self.path / "tmp" / uuid.uuid4().hex
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store to read it.
+
+    Raises:
+        StoreError: there is none, or a newer flowpolicy wrote it.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise StoreError(f"{folder}: no such store; make one with `flowpolicy ingest`.")
+    if not (folder / _MARK).is_file():
+        raise StoreError(f"{folder}: not a flow store, it has no {_MARK}; check the path.")
+    mark = _read_json(folder / _MARK) or {}
+    version = mark.get("schema")
+    if not isinstance(version, int):
+        raise StoreError(f"{folder / _MARK}: unreadable; restore it or read the logs again.")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{folder}: written with schema {version}, this flowpolicy knows {SCHEMA_VERSION}; "
+            "install a newer one."
+        )
+    return Store(folder)
+
+
+def create_store(path: str | Path) -> Store:
+    """Open a store to write to it; make it where there is nothing or an empty folder.
+
+    Raises:
+        StoreError: the folder holds something else, can't be written, or is of a newer schema.
+    """
+    folder = Path(path)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{folder}: not a folder; name a folder for the store.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / _MARK).exists() and set(os.listdir(folder)) - set(_FOLDERS):
+            raise StoreError(f"{folder}: holds other files; name a new or empty folder.")
+        for name in _FOLDERS:
+            (folder / name).mkdir(exist_ok=True)
+        store = Store(folder)
+        if not (folder / _MARK).exists():
+            store._write_json(folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
+        store = open_store(folder)
+        _add_empty_file(store)
+        _remove_stale(folder / "tmp")
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be written: {error.strerror or error}.") from error
+    return store
+
+
+def _add_empty_file(store: Store) -> None:
+    """A file without rows in a partition of nulls: so that every reader finds the columns."""
+    file = store.path / "flows" / f"cluster={_NULL}" / f"day={_NULL}" / "empty.parquet"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store._write_parquet(_STORED.empty_table(), _STORED, file)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed runs left; another run may be writing the younger files."""
+    for file in folder.iterdir():
+        if file.stat().st_mtime < time.time() - _STALE_SECONDS:
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+
+
+def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
+    pairs = flows.select(PARTITIONS).group_by(PARTITIONS).aggregate([]).to_pylist()
+    for pair in pairs:
+        cluster, day = pair["cluster"], pair["day"]
+        if len(pairs) == 1:
+            yield cluster, day, flows
+        else:
+            same = pc.and_(pc.equal(flows["cluster"], cluster), pc.equal(flows["day"], day))
+            yield cluster, day, flows.filter(same)
+
+
+def _quoted(cluster: str) -> str:
+    """A cluster name as a part of a path: quoted, and never longer than a file name may be."""
+    quoted = quote(cluster, safe="")
+    if len(quoted) <= _LONGEST_VALUE:
+        return quoted
+    return quote(cluster[:40], safe="")[:_LONGEST_VALUE].rpartition("%")[0] + digest(cluster.encode())
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    try:
+        return cast("dict[str, Any]", json.loads(file.read_text()))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,89 @@
+"""The `flowpolicy` command: names of the subcommands; each is loaded only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from ingest.errors import FlowpolicyError
+
+# Name, and the one line that `flowpolicy --help` shows: the modules stay unread until called.
+COMMANDS = {
+    "ingest": "Read flow logs into a store.",
+    "edges": "Show who talks to whom.",
+    "recommend": "Propose least-privilege policies, checked against the logs.",
+    "connectivity": "List all that a set of policies permits.",
+    "verdict": "Say whether one connection passes, and which rules decide it.",
+    "diff": "Show what changes between two sets of policies.",
+}
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0   done
+  1   failed; one sentence on standard error says what to do
+  2   wrong usage
+  3   no usable flow in the input
+  10  diff: the two sets differ
+  12  ingest --strict: a line was rejected
+"""
+
+
+class _Commands(click.Group):
+    """A group whose subcommands live in modules of their own, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"recommender.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FlowpolicyError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version  # slow to import, and seldom asked
+
+        click.echo(f"flowpolicy {version('flowpolicy')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=_Commands,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version and exit.",
+)
+def group() -> None:
+    """Read the flow logs of Calico and Cilium; propose least-privilege NetworkPolicies."""
+
+
+def main() -> None:
+    """Run the command; a closed pipe ends it quietly."""
+    try:
+        group(prog_name="flowpolicy")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

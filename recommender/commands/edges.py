@@ -1,0 +1,84 @@
+"""`flowpolicy edges`: who talks to whom."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recommender.commands import options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@click.command(
+    epilog="\b\nExample:\n  flowpolicy edges --store /tmp/store "
+    "--inventory data/samples/inventory.yaml",
+    short_help="Show who talks to whom.",
+)
+@options.store
+@options.inventory
+@options.cluster
+@click.option("--hourly", is_flag=True, help="One row an hour, without classes.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File for -o parquet."
+)
+@options.output("text", "json", "csv", "parquet")
+def command(
+    store: str,
+    inventory: tuple[str, ...],
+    cluster: str | None,
+    hourly: bool,
+    out: Path | None,
+    output: str,
+) -> None:
+    """Show who talks to whom: clients, servers, server ports, and each edge's class.
+
+    Both reporters of a connection are counted once. The class says whether the edge is wanted,
+    waits for review, was denied, or is no policy matter.
+    """
+    from recommender.watch import watch
+
+    if output == "parquet" and out is None:
+        raise click.UsageError("-o parquet needs --out FILE")
+    watched = watch(store, inventory, cluster=cluster)
+    options.say_problems(watched.inventory)
+    if watched.from_flows:
+        options.say(FROM_FLOWS)
+    table = watched.hourly if hourly else watched.edges
+    if not len(table):
+        options.say("the store holds no edge; ingest a log with flows first")
+        sys.exit(3)
+    _write(table, output, out)
+
+
+FROM_FLOWS = (
+    "no --inventory: workloads, labels and ports are those that the flows show, so what never "
+    "talked is unknown and a selector may take in more than it seems"
+)
+
+
+def _write(table: pd.DataFrame, output: str, out: Path | None) -> None:
+    if output == "csv":
+        click.echo(table.to_csv(index=False), nl=False)
+    elif output == "json":
+        click.echo(table.to_json(orient="records", date_format="iso", date_unit="us"))
+    elif output == "parquet":
+        table.convert_dtypes(dtype_backend="pyarrow").to_parquet(out, index=False)
+    else:
+        _print(table.to_dict("records"))
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from recommender.propose import named
+
+    for row in rows:
+        port = "" if row["port"] is None else f" {row['port']}"
+        class_ = f"  {row['class']}: {row['reason']}" if "class" in row else ""
+        click.echo(
+            f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}"
+            f"  {row['connections']:,} connections{class_}"
+        )

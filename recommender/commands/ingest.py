@@ -1,0 +1,74 @@
+"""`flowpolicy ingest`: flow logs into the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from recommender.commands import options
+
+
+@click.command(
+    epilog="\b\nExample:\n  flowpolicy ingest data/samples/hubble --store /tmp/store",
+    short_help="Read flow logs into a store.",
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@options.store
+@click.option(
+    "--format", "format_", type=click.Choice(["auto", "hubble", "calico"]), default="auto",
+    show_default=True, help="Log format; told from the content unless given.",
+)
+@click.option("--cluster", metavar="NAME", help="Cluster name, where the log does not say it.")
+@click.option("--strict", is_flag=True, help="Exit 12 when a line was rejected.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; one a core unless given.")
+@options.output("text", "json")
+def command(
+    sources: tuple[str, ...],
+    store: str,
+    format_: str,
+    cluster: str | None,
+    strict: bool,
+    workers: int | None,
+    output: str,
+) -> None:
+    """Read flow logs into a store.
+
+    SOURCE is a file (plain, .gz or .zst), a folder, a glob, or - for standard input. Reading the
+    same log again changes nothing. Every line ends as a flow, as skipped with a reason, or as a
+    reject with a reason, kept beside the store.
+    """
+    from ingest.load import load
+
+    summary = load(
+        sources,
+        store,
+        format=None if format_ == "auto" else format_,
+        cluster=cluster,
+        workers=workers,
+    )
+    for note in summary.notes:
+        options.say(note)
+    counts: dict[str, Any] = {k: v for k, v in asdict(summary).items() if k != "notes"}
+    if output == "json":
+        click.echo(json.dumps(counts))
+    else:
+        _print(counts)
+    if not counts["flows"]:
+        options.say("no usable flow in the input; check the sources and --format")
+        sys.exit(3)
+    if strict and counts["rejects"]:
+        sys.exit(12)
+
+
+def _print(counts: dict[str, Any]) -> None:
+    click.echo(
+        f"{counts['files']:,} files, {counts['lines']:,} lines in {counts['seconds']:.1f} s: "
+        f"{counts['flows']:,} flows"
+    )
+    for word in ("skipped", "rejects"):
+        for reason, number in sorted(counts[word].items(), key=lambda item: (-item[1], item[0])):
+            click.echo(f"  {word}: {number:,} {reason}")

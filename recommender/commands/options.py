@@ -1,0 +1,69 @@
+"""Options that several commands share, and how they say things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from recommender.inventory import Inventory
+    from recommender.model import Policy
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+store = click.option(
+    "--store", required=True, metavar="STORE", help="The flow store that `ingest` wrote."
+)
+inventory = click.option(
+    "--inventory",
+    multiple=True,
+    metavar="PATH",
+    help="Cluster objects: what `kubectl get ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol "
+    "-A -o yaml` prints, or a folder of manifests. May be given several times.",
+)
+cluster = click.option(
+    "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
+)
+
+
+def output(*choices: str) -> Decorator:
+    """The `-o` option with the given forms, the first by default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True,
+        help="Form of the output.",
+    )
+
+
+def say(message: str) -> None:
+    """One line for people, on standard error."""
+    click.echo(message, err=True)
+
+
+def read_inventory(paths: Sequence[str]) -> Inventory:
+    """The inventory; what could not be read of it is said."""
+    from recommender.inventory import Inventory, read_inventory
+
+    inventory = read_inventory(paths) if paths else Inventory()
+    say_problems(inventory)
+    return inventory
+
+
+def say_problems(inventory: Inventory) -> None:
+    """Say what of the inventory was broken or of no known kind."""
+    for problem in inventory.problems:
+        say(problem)
+    if inventory.unknown_kinds:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in inventory.unknown_kinds.items())
+        say(f"inventory: objects of other kinds were passed over: {kinds}")
+
+
+def read_policies(paths: Sequence[str], inventory: Inventory) -> tuple[Policy, ...]:
+    """The policies; what was left out is said."""
+    from recommender.policies import read_policies
+
+    parsed, notes = read_policies(paths, inventory)
+    for note in notes:
+        say(note)
+    return parsed.policies

@@ -1,0 +1,370 @@
+"""Whom a Cilium rule means, read into `model.Peer`: endpoints, entities, addresses, names.
+
+A selector is a list of requirements on labels, each of a source. Pods carry labels of source
+`k8s`; everything that is no pod carries `reserved:` ones, which `model` calls entities.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from recommender.dialects.fields import Field, Refused
+from recommender.inventory import Inventory, Service
+from recommender.model import (
+    EVERYTHING,
+    AddressPeer,
+    AllOf,
+    And,
+    AnyOf,
+    AnyPeer,
+    Direction,
+    EntityPeer,
+    Has,
+    In,
+    LabelPeer,
+    Labels,
+    NamePeer,
+    NodePeer,
+    Not,
+    NotPeer,
+    Peer,
+    Selector,
+    UnknownPeer,
+)
+
+NOBODY = AnyOf(())
+NAMESPACE = "meta:namespace"
+_NAMESPACE_LABEL = "io.cilium.k8s.namespace.labels."
+# cilium/cilium pkg/k8s/apis/cilium.io/const.go
+_RENAMED = {
+    "io.kubernetes.pod.namespace": NAMESPACE,
+    "io.cilium.k8s.policy.serviceaccount": "meta:service-account",
+    "io.cilium.k8s.policy.cluster": "meta:cluster",
+}
+# Labels of these sources are made by the agent, for addresses that policies name.
+_AGENT_SOURCES = ("cidr", "cidrgroup", "fqdn")
+# cilium/cilium pkg/policy/api/entity.go; the CRD's own list leaves out the two of one IP version.
+_NODES = ("host", "remote-node", "kube-apiserver")
+_ENTITIES = (*_NODES, "cluster", "health", "ingress", "init", "unmanaged", "world")
+_UNLISTED_ENTITIES = ("world-ipv4", "world-ipv6")
+_DNS_NAME = re.compile(r"[-a-zA-Z0-9_.]+")
+_DNS_PATTERN = re.compile(r"[-a-zA-Z0-9_.*]+")
+
+
+@dataclass(frozen=True, slots=True)
+class CidrGroup:
+    """A CiliumCIDRGroup: its labels and its blocks."""
+
+    labels: Labels
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a rule is read against: its policy's namespace (null if clusterwide), the cluster."""
+
+    namespace: str | None
+    groups: Mapping[str, CidrGroup]
+    inventory: Inventory
+
+
+# --- selectors ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Requirement:
+    """One requirement of a label selector: `term`, or the want of it; as written, and on what."""
+
+    source: str
+    name: str
+    values: frozenset[str] | None
+    wanted: bool
+
+    def selector(self, key: Callable[[str, str], str]) -> Selector:
+        """What is required; the key as the caller calls it."""
+        term = self.term(key)
+        return term if self.wanted else Not(term)
+
+    def term(self, key: Callable[[str, str], str]) -> Selector:
+        """What is required, or must not be."""
+        at = key(self.source, self.name)
+        return Has(at) if self.values is None else In(at, self.values)
+
+
+def _requirements(selector: Field) -> Iterator[_Requirement]:
+    selector.known("matchLabels", "matchExpressions")
+    labels = selector["matchLabels"]
+    for key in sorted(labels.mapping(), key=str):
+        yield _Requirement(*_sourced(str(key)), frozenset({labels[str(key)].text()}), wanted=True)
+    for expression in selector["matchExpressions"].items():
+        expression.known("key", "operator", "values")
+        operator, values = expression["operator"].text(), expression["values"].texts()
+        if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            raise Refused(expression["operator"], "must be In, NotIn, Exists or DoesNotExist")
+        listed = operator in ("In", "NotIn")
+        if listed != bool(values):
+            raise Refused(expression["values"], f"must {'' if listed else 'not '}be given")
+        source, name = _sourced(expression["key"].text())
+        wanted = operator in ("In", "Exists")
+        yield _Requirement(source, name, frozenset(values) if listed else None, wanted=wanted)
+
+
+def _sourced(key: str) -> tuple[str, str]:
+    """A label's source and name; one without source may be of any (pkg/labels/labels.go)."""
+    source, colon, name = key.partition(":")
+    return (source, name) if colon else ("any", key)
+
+
+def _pod_key(source: str, name: str) -> str:
+    if source not in ("any", "k8s"):
+        return f"source:{source}:{name}"  # no pod has such a label
+    if name.startswith(_NAMESPACE_LABEL):
+        return "ns:" + name.removeprefix(_NAMESPACE_LABEL)
+    return _RENAMED.get(name, f"pod:{name}")
+
+
+def _plain_key(_source: str, name: str) -> str:
+    return name
+
+
+def subject_in(selector: Field, namespace: str | None) -> Selector:
+    """The pods that an `endpointSelector` selects; only of the policy's own namespace, if any.
+
+    cilium/cilium pkg/k8s/apis/cilium.io/utils/utils.go, ParseToCiliumRule
+    """
+    requirements = list(_requirements(selector))
+    terms: list[Selector] = []
+    if namespace is not None:
+        terms.append(In(NAMESPACE, frozenset({namespace})))
+        for r in requirements:
+            if _pod_key(r.source, r.name) == NAMESPACE and not r.selector(_pod_key).matches(
+                {NAMESPACE: namespace}
+            ):
+                selector.say(f"names another namespace than the policy's own, {namespace}")
+        # The agent overwrites this one key, and no other way of writing it.
+        requirements = [r for r in requirements if not _overwritten(r)]
+    return And((*terms, *(r.selector(_pod_key) for r in requirements)))
+
+
+def _overwritten(r: _Requirement) -> bool:
+    named = r.source == "k8s" and _pod_key(r.source, r.name) == NAMESPACE
+    return named and r.wanted and r.values is not None and len(r.values) == 1
+
+
+def endpoints_in(selector: Field, namespace: str | None) -> Peer:
+    """Whom a peer selector selects.
+
+    Without a namespace it means the policy's own, or in a clusterwide policy whoever has one;
+    with a `reserved:` key neither is added (utils.go, getEndpointSelector).
+    """
+    requirements = list(_requirements(selector))
+    keys = {_pod_key(r.source, r.name) for r in requirements}
+    if any(r.source == "reserved" for r in requirements):
+        return _unscoped(requirements)
+    for r in requirements:
+        if r.source in _AGENT_SOURCES:
+            return UnknownPeer(f"labels of source {r.source} are known to the agent only")
+    terms = [r.selector(_pod_key) for r in requirements]
+    if NAMESPACE not in keys:
+        if namespace is None:
+            terms.insert(0, Has(NAMESPACE))
+        elif not any(key.startswith("ns:") for key in keys):
+            terms.insert(0, In(NAMESPACE, frozenset({namespace})))
+    pods = LabelPeer(And(tuple(terms)))
+    if any(not isinstance(term, Not) for term in terms):
+        return pods
+    # Not to have a label is true of nodes and of the world too, unless the agent adds its own
+    # cluster's (https://github.com/cilium/cilium/issues/46949).
+    reason = "a selector of NotIn and DoesNotExist only may match what is no pod, by agent settings"
+    return AnyOf((pods, AllOf((NotPeer(LabelPeer(EVERYTHING)), UnknownPeer(reason)))))
+
+
+def _unscoped(requirements: Sequence[_Requirement]) -> Peer:
+    """Whoever meets requirements that name entities: pods, nodes and the world alike."""
+    peers: list[Peer] = []
+    for r in requirements:
+        peer: Peer = LabelPeer(r.term(_pod_key))
+        if r.source == "reserved":
+            bare = r.values is None or "" in r.values  # reserved labels have no value
+            peer = entity(r.name) if bare else NOBODY
+        peers.append(peer if r.wanted else NotPeer(peer))
+    return peers[0] if len(peers) == 1 else AllOf(tuple(peers))
+
+
+def entity(name: str) -> Peer:
+    """An entity as a peer."""
+    if name == "all":
+        return AnyPeer()
+    return NOBODY if name == "none" else EntityPeer(name)
+
+
+# --- kinds of peers ----------------------------------------------------------------------------
+
+
+def peer_in(element: Field, direction: Direction, scope: Scope) -> Peer | None:
+    """Whom one element of a rule list means; null where it says nothing of peers.
+
+    A peer list that is there and empty means nobody (pkg/policy/api/ingress.go, egress.go).
+    """
+    prefix = "from" if direction == "ingress" else "to"
+    fields = {kind: element[prefix + kind] for kind in _READERS}
+    filled = [kind for kind, field in fields.items() if field.value]
+    if len(filled) > 1:
+        raise Refused(fields[filled[1]], f"may not stand beside {prefix}{filled[0]}")
+    peer: Peer | None = None
+    if any(field.given and not field.value for field in fields.values()):
+        peer = NOBODY
+    elif filled:
+        peer = _any_of(list(_READERS[filled[0]](fields[filled[0]], scope)))
+    return _with_requires(element[prefix + "Requires"], peer, scope)
+
+
+def _any_of(peers: Sequence[Peer]) -> Peer:
+    return peers[0] if len(peers) == 1 else AnyOf(tuple(peers))
+
+
+def _with_requires(requires: Field, peer: Peer | None, scope: Scope) -> Peer | None:
+    """`peer`, which must also meet the requirements where the agent still reads them."""
+    if not requires.value:
+        return peer
+    requires.say("is deprecated since Cilium 1.17 and without effect since 1.19")
+    met = [endpoints_in(item, scope.namespace) for item in requires.items()]
+    reason = "fromRequires and toRequires are read by agents before 1.19 only"
+    return None if peer is None else AllOf((peer, AnyOf((*met, UnknownPeer(reason)))))
+
+
+def _endpoints(field: Field, scope: Scope) -> Iterator[Peer]:
+    return (endpoints_in(item, scope.namespace) for item in field.items())
+
+
+def _entities(field: Field, _: Scope) -> Iterator[Peer]:
+    for item in field.items():
+        name = item.text()
+        if name in _UNLISTED_ENTITIES:
+            item.say(f"the CRD does not list {name}: write world")
+        elif name not in (*_ENTITIES, "all", "none"):
+            known = ", ".join(sorted((*_ENTITIES, "all", "none")))
+            raise Refused(item, f"{name!r} is none of {known}")
+        yield entity(name)
+
+
+def _cidrs(field: Field, _: Scope) -> Iterator[Peer]:
+    yield AddressPeer(tuple(sorted({item.block() for item in field.items()})))
+
+
+def _cidr_sets(field: Field, scope: Scope) -> Iterator[Peer]:
+    whole: set[str] = set()
+    for item in field.items():
+        item.known("cidr", "cidrGroupRef", "cidrGroupSelector", "except")
+        given = [k for k in ("cidr", "cidrGroupRef", "cidrGroupSelector") if item[k].given]
+        if len(given) != 1:
+            raise Refused(item, "needs exactly one of cidr, cidrGroupRef and cidrGroupSelector")
+        blocks = (item["cidr"].block(),) if given == ["cidr"] else _group(item, scope)
+        if blocks is None:
+            yield UnknownPeer(f"{item.path}: the CiliumCIDRGroup is not among the manifests")
+            continue
+        excepts = tuple(sorted(_except(part, item["cidr"]) for part in item["except"].items()))
+        if excepts:
+            yield AddressPeer(blocks, excepts)
+        else:
+            whole.update(blocks)
+    if whole:
+        yield AddressPeer(tuple(sorted(whole)))
+
+
+def _except(part: Field, cidr: Field) -> str:
+    block = part.block()
+    if cidr.given:
+        inner, outer = ipaddress.ip_network(block), ipaddress.ip_network(cidr.block())
+        if inner.version != outer.version or inner.network_address not in outer:
+            part.say(f"must lie inside {outer}")
+    return block
+
+
+def _group(item: Field, scope: Scope) -> tuple[str, ...] | None:
+    """The blocks of the groups that a CIDR set refers to; null where none is known."""
+    if item["cidrGroupRef"].given:
+        name = item["cidrGroupRef"].text()
+        found = [scope.groups[name]] if name in scope.groups else []
+        what = item["cidrGroupRef"]
+    else:
+        what = item["cidrGroupSelector"]
+        terms = And(tuple(r.selector(_plain_key) for r in _requirements(what)))
+        found = [group for group in scope.groups.values() if terms.matches(group.labels)]
+    if not found:
+        what.say("no such CiliumCIDRGroup among the manifests: it matches nobody until there is")
+        return None
+    return tuple(sorted({block for group in found for block in group.blocks}))
+
+
+def _services(field: Field, scope: Scope) -> Iterator[Peer]:
+    for item in field.items():
+        item.known("k8sService", "k8sServiceSelector")
+        if item["k8sService"].given == item["k8sServiceSelector"].given:
+            raise Refused(item, "needs one of k8sService and k8sServiceSelector")
+        if item["k8sServiceSelector"].given:
+            yield UnknownPeer(f"{item.path}: Services are not told apart by their labels here")
+            continue
+        item["k8sService"].known("serviceName", "namespace")
+        name, where = (item["k8sService"][k].text() for k in ("serviceName", "namespace"))
+        services = [
+            service
+            for service in scope.inventory.services.values()
+            if service.name == name and where in ("", service.namespace)
+        ]
+        if not services:
+            yield UnknownPeer(f"Service {where and where + '/'}{name} is not in the inventory")
+        yield from (_service(service) for service in services)
+
+
+def _service(service: Service) -> Peer:
+    """The pods behind a Service, on any port (pkg/policy/k8s/service.go)."""
+    if not service.selector:
+        name = f"{service.namespace}/{service.name}"
+        return UnknownPeer(f"Service {name} has no selector: its endpoints are not known")
+    labels = (In(f"pod:{key}", frozenset({value})) for key, value in service.selector.items())
+    return LabelPeer(And((In(NAMESPACE, frozenset({service.namespace})), *labels)))
+
+
+def _nodes(field: Field, _: Scope) -> Iterator[Peer]:
+    for item in field.items():
+        terms = (r.selector(lambda _source, name: f"node:{name}") for r in _requirements(item))
+        yield NodePeer(And(tuple(terms)))
+
+
+def _groups(field: Field, _: Scope) -> Iterator[Peer]:
+    yield UnknownPeer(f"{field.path}: the addresses are kept by a cloud provider")
+
+
+def _fqdns(field: Field, _: Scope) -> Iterator[Peer]:
+    yield NamePeer(tuple(sorted({dns_name(item) for item in field.items()})))
+
+
+def dns_name(item: Field) -> str:
+    """The name or pattern of an FQDN selector, in lower case, without the last dot."""
+    item.known("matchName", "matchPattern")
+    if item["matchName"].given == item["matchPattern"].given:
+        raise Refused(item, "needs one of matchName and matchPattern")
+    exact = item["matchName"].given
+    field = item["matchName" if exact else "matchPattern"]
+    name = field.text().strip()
+    if not (_DNS_NAME if exact else _DNS_PATTERN).fullmatch(name):
+        raise Refused(field, f"{name!r} is not a DNS name{'' if exact else ' or pattern'}")
+    return name.lower().removesuffix(".")
+
+
+_READERS: dict[str, Callable[[Field, Scope], Iterator[Peer]]] = {
+    "Endpoints": _endpoints,
+    "Entities": _entities,
+    "CIDR": _cidrs,
+    "CIDRSet": _cidr_sets,
+    "Nodes": _nodes,
+    "Groups": _groups,
+    "Services": _services,
+    "FQDNs": _fqdns,
+}
+FROM = ("Endpoints", "Entities", "CIDR", "CIDRSet", "Nodes", "Groups", "Requires")
+TO = (*FROM, "Services")

@@ -1,0 +1,126 @@
+"""The fields of a manifest, each with its path, so that a dialect can say where it is wrong.
+
+Two kinds of trouble: what has a clear meaning all the same is said (`Field.say`) and read on; what
+has none stops the reading of its rule (`Refused`), which then cannot be judged.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recommender.manifests import Manifest
+from recommender.model import Finding, Ref
+
+LEFT_OUT, NOT_JUDGED = "this object is left out", "this rule is not judged"
+
+
+class Refused(Exception):  # noqa: N818 - a word of the API, as in kubernetes.py
+    """A field that the API server would refuse, and without which its rule has no meaning."""
+
+    def __init__(self, field: Field, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+    def noted(self, effect: str = LEFT_OUT) -> str:
+        """Add the finding to those of the object, and return its text with the field's path."""
+        self.field.say(self.message, effect)
+        return f"{self.field.path}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of a manifest, its path in it, the object, and where that object's findings go."""
+
+    value: Any
+    path: str
+    ref: Ref
+    findings: list[Finding]
+
+    @property
+    def given(self) -> bool:
+        """Whether the field is there and not null; an empty list or map is there."""
+        return self.value is not None
+
+    def say(self, message: str, effect: str = "read all the same") -> None:
+        """Note a finding about this field, and read on."""
+        self.findings.append(Finding(self.ref.place or "", self.ref, self.path, message, effect))
+
+    def __getitem__(self, key: str) -> Field:
+        """The field under `key`; not given where this field is not."""
+        path = f"{self.path}.{key}" if self.path else key
+        return replace(self, value=self.mapping().get(key), path=path)
+
+    def mapping(self) -> Mapping[str, Any]:
+        """The map in this field; empty where it is not given."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, dict):
+            raise Refused(self, "must be a map")
+        return self.value
+
+    def known(self, *keys: str) -> None:
+        """Say which keys of this map are none of `keys`: the API server drops them unread."""
+        for key in self.mapping():
+            if key not in keys:
+                self[str(key)].say("no such field; the API server drops it, so it limits nothing")
+
+    def items(self) -> Iterator[Field]:
+        """The fields of the list in this field; none where it is not given."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, list):
+            raise Refused(self, "must be a list")
+        for i, value in enumerate(self.value):
+            yield replace(self, value=value, path=f"{self.path}[{i}]")
+
+    def text(self) -> str:
+        """The string in this field; empty where it is not given. A bare scalar is said."""
+        if self.value is None:
+            return ""
+        if isinstance(self.value, dict | list):
+            raise Refused(self, "must be a string")
+        if not isinstance(self.value, str):
+            self.say(f"must be a string: write {str(self.value)!r} in quotes")
+        return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
+
+    def texts(self) -> tuple[str, ...]:
+        """The strings of the list in this field."""
+        return tuple(item.text() for item in self.items())
+
+    def flag(self) -> bool | None:
+        """The boolean in this field; null where it is not given."""
+        if self.value is not None and not isinstance(self.value, bool):
+            raise Refused(self, "must be true or false")
+        return self.value
+
+    def number(self) -> float | None:
+        """The number in this field; null where it is not given."""
+        if self.value is None:
+            return None
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise Refused(self, "must be a number")
+        return self.value
+
+    def block(self) -> str:
+        """The CIDR in this field, canonical; an address without a mask is said."""
+        text = self.text()
+        try:
+            block = str(ipaddress.ip_network(text, strict=False))
+        except ValueError as error:
+            raise Refused(self, f"{text!r} is not a CIDR") from error
+        if "/" not in text:
+            self.say(f"must be a CIDR: write {block}")
+        return block
+
+
+def object_of(manifest: Manifest, api: str, findings: list[Finding], *, namespaced: bool) -> Field:
+    """The whole of a manifest as a field; without a namespace it is in `default`, if in any."""
+    metadata = manifest.body["metadata"]
+    namespace = str(metadata.get("namespace") or "default") if namespaced else None
+    kind = str(manifest.body["kind"])
+    ref = Ref(api, kind, namespace, str(metadata["name"]), manifest.place)
+    return Field(manifest.body, "", ref, findings)

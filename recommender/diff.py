@@ -1,0 +1,206 @@
+"""What changes between two sets of policies: objects, connections, observed flows.
+
+Two sets are compared by what they permit, over the same ends and the same cuts of the address
+space; the text of objects is only the first of the views.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from recommender.evaluate import Connection, Evaluator, evaluator
+from recommender.findings import Remark, remarks
+from recommender.inventory import Inventory
+from recommender.manifests import Manifest
+from recommender.model import Policy, PortSet
+from recommender.propose import instant
+from recommender.replay import replay
+
+Change = Literal["added", "removed", "changed", "renamed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChange:
+    """One object of either set: `old_name` where it was renamed, `text` a unified diff."""
+
+    kind: str
+    name: str
+    change: Change
+    text: str = ""
+    old_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChange:
+    """An observed edge whose verdict changes; verdicts are null where they cannot be told."""
+
+    client: str
+    server: str
+    protocol: str
+    port: int
+    connections: int
+    last_seen: str
+    class_: str
+    old: bool | None
+    new: bool | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The four views of a change; `flows` is None where no store was given."""
+
+    objects: tuple[ObjectChange, ...]
+    gained: tuple[Connection, ...]
+    lost: tuple[Connection, ...]
+    flows: tuple[FlowChange, ...] | None
+    old_remarks: tuple[Remark, ...]
+    new_remarks: tuple[Remark, ...]
+
+    def __bool__(self) -> bool:
+        changed = any(change.change != "unchanged" for change in self.objects)
+        return bool(changed or self.gained or self.lost or self.flows)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets: the manifests as written, and the policies that they mean."""
+
+    manifests: Sequence[Manifest]
+    policies: Sequence[Policy]
+
+
+def diff(
+    old: Side, new: Side, inventory: Inventory, edges: pd.DataFrame | None = None
+) -> Diff:
+    """Compare two sets of policies over one inventory, and over observed edges where given.
+
+    Args:
+        edges: what `classify.classified` returns; every delivered or denied edge with a port
+            is judged by both sets.
+    """
+    before = evaluator(old.policies, inventory, beside=new.policies)
+    after = evaluator(new.policies, inventory, beside=old.policies)
+    gained, lost = connection_changes(before, after)
+    return Diff(
+        objects=tuple(object_changes(old.manifests, new.manifests)),
+        gained=gained,
+        lost=lost,
+        flows=None if edges is None else tuple(flow_changes(before, after, edges)),
+        old_remarks=tuple(remarks(before)),
+        new_remarks=tuple(remarks(after)),
+    )
+
+
+# --- objects -----------------------------------------------------------------------------------
+
+# What the API server writes beside what people write.
+_SERVER_SET = (
+    "creationTimestamp uid resourceVersion generation managedFields selfLink ownerReferences"
+).split()
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def object_changes(
+    old: Sequence[Manifest], new: Sequence[Manifest]
+) -> Iterator[ObjectChange]:
+    """Each object of either set, by kind and name; equal content under a new name is renamed."""
+    before, after = _by_name(old), _by_name(new)
+    renamed = _renamed(before, after)
+    for name in sorted(before.keys() | after.keys()):
+        kind, shown = name[0], "/".join(part for part in name[1:] if part)
+        if name in renamed.values():
+            continue  # told at its new name
+        if name in renamed:
+            was = renamed[name]
+            old_shown = "/".join(part for part in was[1:] if part)
+            yield ObjectChange(kind, shown, "renamed", _text(was, before, name, after), old_shown)
+        elif name not in after:
+            yield ObjectChange(kind, shown, "removed", _text(name, before, None, after))
+        elif name not in before:
+            yield ObjectChange(kind, shown, "added", _text(None, before, name, after))
+        elif before[name] != after[name]:
+            yield ObjectChange(kind, shown, "changed", _text(name, before, name, after))
+        else:
+            yield ObjectChange(kind, shown, "unchanged")
+
+
+Name = tuple[str, str, str]
+Bodies = Mapping[Name, dict[str, Any]]
+
+
+def _by_name(manifests: Sequence[Manifest]) -> dict[Name, dict[str, Any]]:
+    found = {}
+    for manifest in manifests:
+        body = _plain(manifest.body)
+        meta = body["metadata"]
+        found[str(body["kind"]), str(meta.get("namespace") or ""), str(meta["name"])] = body
+    return found
+
+
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    meta = {k: v for k, v in body["metadata"].items() if k not in _SERVER_SET}
+    notes = {k: v for k, v in (meta.pop("annotations", None) or {}).items() if k != _LAST_APPLIED}
+    if notes:
+        meta["annotations"] = notes
+    return {**{k: v for k, v in body.items() if k != "status"}, "metadata": meta}
+
+
+def _renamed(before: Bodies, after: Bodies) -> dict[Name, Name]:
+    """From the new name of a policy to the old name of one with an equal spec."""
+    gone = {name: body for name, body in before.items() if name not in after}
+    found: dict[Name, Name] = {}
+    for name, body in sorted(after.items()):
+        if name in before or not body.get("spec"):
+            continue
+        for was, old_body in sorted(gone.items()):
+            if was[:2] == name[:2] and old_body.get("spec") == body.get("spec"):
+                found[name] = was
+                del gone[was]
+                break
+    return found
+
+
+def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: Bodies) -> str:
+    def lines(name: Name | None, bodies: Bodies) -> list[str]:
+        if name is None:
+            return []
+        return yaml.safe_dump(bodies[name], sort_keys=False, width=4096).splitlines(keepends=True)
+
+    def label(name: Name | None) -> str:
+        return "/".join(part for part in name if part) if name else "/dev/null"
+
+    return "".join(
+        difflib.unified_diff(
+            lines(old_name, before), lines(new_name, after), label(old_name), label(new_name)
+        )
+    )
+
+
+# --- observed flows ----------------------------------------------------------------------------
+
+
+def flow_changes(
+    before: Evaluator, after: Evaluator, edges: pd.DataFrame
+) -> Iterator[FlowChange]:
+    """Observed edges on which the two sets do not agree, in the order of the edges."""
+    rows = edges[edges["class"] != "ignored"].to_dict("records")
+    for old, new in zip(replay(before, rows), replay(after, rows), strict=True):
+        if old.verdict.allow is not new.verdict.allow:
+            row = old.row
+            yield FlowChange(
+                client=old.client,
+                server=old.server,
+                protocol=str(row["protocol"]),
+                port=int(str(row["port"])),
+                connections=int(str(row["connections"])),
+                last_seen=instant(row["last_seen"]),
+                class_=str(row["class"]),
+                old=old.verdict.allow,
+                new=new.verdict.allow,
+            )

@@ -1,0 +1,195 @@
+"""Flows -> edges: one ibis expression that runs where the flows are.
+
+An edge is all flows between a client and a server on one protocol and server port, by hour. The
+expression groups flows twice: first by what the log says of both ends, then, joined with the
+small table of who those ends are (`recommender/endpoints.py`), by client and server. Counts of
+one connection that several reporters and observation points saw are never added up: they are
+summed inside one kind of sighting, and the largest kind counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+from ibis import _
+
+# What the log says of one end, as far as it tells ends apart. `who` is the pod's name, else the
+# prefix that its siblings share (it ends in a dash), else its label lines (they hold a `=`).
+END = ("type", "cluster", "namespace", "who", "ip", "set", "node")
+WHO = ("type", "namespace", "kind", "name", "address")
+_KEY = ("protocol", "port", "hour")
+
+
+def _end(flows: ir.Table, end: str) -> dict[str, ir.Value]:
+    who = ibis.coalesce(flows[f"{end}_pod"], flows[f"{end}_pod_prefix"], _pod_labels(flows, end))
+    is_pod = flows[f"{end}_type"].isin(["pod", "init", "unmanaged"]) & who.notnull()
+    nothing = ibis.null("string")
+    return {
+        f"{end}_type": flows[f"{end}_type"],
+        f"{end}_cluster": flows[f"{end}_cluster"],
+        f"{end}_namespace": flows[f"{end}_namespace"],
+        f"{end}_who": ibis.ifelse(is_pod, who, nothing),
+        f"{end}_ip": ibis.ifelse(is_pod, nothing, flows[f"{end}_ip"]),
+        f"{end}_set": flows[f"{end}_set"],
+        # Whose node saw it tells a pod's own node from the others; needed for those ends only.
+        f"{end}_node": ibis.ifelse(
+            ~is_pod & (flows.reporter == ("dst" if end == "src" else "src")), flows.node, nothing
+        ),
+    }
+
+
+def _pod_labels(flows: ir.Table, end: str) -> ir.Value:
+    labels = flows[f"{end}_labels"]
+    return ibis.ifelse(flows[f"{end}_type"] == "pod", labels, ibis.null("string"))
+
+
+def sighted_ends(flows: ir.Table) -> ir.Table:
+    """Every end that the flows mention, with all that any line says of it.
+
+    Returns:
+        One row per distinct (END columns, cluster of the record, workload_kind, workload,
+        labels, service_account, names); `listens` is null or a port seen as server port.
+    """
+    sides = []
+    for end in ("src", "dst"):
+        keys = {name.removeprefix(f"{end}_"): value for name, value in _end(flows, end).items()}
+        more = {
+            "record_cluster": flows.cluster,
+            "workload_kind": flows[f"{end}_workload_kind"],
+            "workload": flows[f"{end}_workload"],
+            "labels": flows[f"{end}_labels"],
+            "service_account": flows[f"{end}_service_account"],
+            "names": flows[f"{end}_names"],
+        }
+        sides.append(flows.select(**keys, **more).distinct())
+    return ibis.union(*sides, distinct=True)
+
+
+def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
+    """Fold flows into edges, by hour.
+
+    Args:
+        flows: FLOWS, read from the store.
+        ends: one row per distinct END columns (beside `record_cluster`), with who that is:
+            WHO columns prefixed `is_`. An end without a row is left out of every edge.
+
+    Returns:
+        EDGES: one row per (cluster, client, server, protocol, port, hour); client and server
+        are five columns each (`client_type`, `client_namespace`, ...: see `endpoints.py`).
+        `connections` counts from the end that saw more, never the sum; `allowed_client`,
+        `allowed_server`, `denied_client`, `denied_server`, `audited`, `pending`, `dropped`,
+        `unclear` count records by verdict and reporting end; `answered` and `refused` count
+        records that show so; `bytes_to_server` and `bytes_to_client` are bytes, null where not
+        logged; `first_seen`, `last_seen` are UTC instants, microseconds.
+    """
+    return _by_who(_by_end(flows), ends)
+
+
+def _by_end(flows: ir.Table) -> ir.Table:
+    """Counts by what the log says of both ends, by hour, verdict and kind of sighting."""
+    keys = {
+        "cluster": flows.cluster,
+        **_end(flows, "src"),
+        **_end(flows, "dst"),
+        "protocol": flows.protocol,
+        "port": flows.dst_port,
+        "hour": flows.time.truncate("h"),
+        "verdict": flows.verdict,
+        "reporter": flows.reporter,
+        # A trace, a verdict and an L7 record of one connection are three sightings of it.
+        "sighting": ibis.coalesce(flows.observation, flows.event),
+        "unclear": flows.is_reply.isnull(),
+    }
+    table = flows.select(
+        **keys,
+        connections=flows.connections,
+        is_reply=flows.is_reply,
+        established=flows.established,
+        bytes_to_dst=flows.bytes_to_dst,
+        bytes_to_src=flows.bytes_to_src,
+        time=flows.time,
+        end_time=ibis.coalesce(flows.end_time, flows.time),
+    )
+    return table.group_by(list(keys)).aggregate(
+        # A reply confirms a connection and is not another one.
+        connections=_sum(ibis.ifelse(_.is_reply.fill_null(False), 0, _.connections)),
+        records=_.count().cast("int64"),
+        answered=_sum(ibis.ifelse(_.established.fill_null(False), 1, 0)),
+        refused=_sum(ibis.ifelse(_.established.fill_null(True), 0, 1)),
+        bytes_to_server=_sum(_.bytes_to_dst),
+        bytes_to_client=_sum(_.bytes_to_src),
+        first_seen=_.time.min(),
+        last_seen=_.end_time.max(),
+    )
+
+
+def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
+    for end, role in (("src", "client"), ("dst", "server")):
+        who = ends.rename({f"{role}_{name}": f"is_{name}" for name in WHO})
+        # Null means "not given" and must find its like, hence identical_to.
+        joined = table.join(
+            who,
+            [
+                table.cluster == who.record_cluster,
+                *(table[f"{end}_{name}"].identical_to(who[name]) for name in END),
+            ],
+        )
+        kept = [name for name in table.columns if not name.startswith(f"{end}_")]
+        table = joined.select(*kept, *(f"{role}_{name}" for name in WHO))
+    keys = ["cluster", *(f"{role}_{name}" for role in ("client", "server") for name in WHO), *_KEY]
+    inside = table.group_by([*keys, "verdict", "reporter", "sighting", "unclear"]).aggregate(
+        connections=_sum(_.connections),
+        records=_sum(_.records),
+        answered=_sum(_.answered),
+        refused=_sum(_.refused),
+        bytes_to_server=_sum(_.bytes_to_server),
+        bytes_to_client=_sum(_.bytes_to_client),
+        first_seen=_.first_seen.min(),
+        last_seen=_.last_seen.max(),
+    )
+    clear = ~inside.unclear
+    return (
+        inside.group_by(keys)
+        .aggregate(
+            connections=_.connections.max(),
+            allowed_client=_count(_.records, (_.verdict == "allowed") & _is(_.reporter, "src") & clear),
+            allowed_server=_count(_.records, (_.verdict == "allowed") & _is(_.reporter, "dst") & clear),
+            allowed_neither=_count(
+                _.records, (_.verdict == "allowed") & _.reporter.isnull() & clear
+            ),
+            denied_client=_count(_.records, (_.verdict == "denied") & _is(_.reporter, "src")),
+            denied_server=_count(_.records, (_.verdict == "denied") & ~_is(_.reporter, "src")),
+            audited=_count(_.records, _.verdict == "audited"),
+            pending=_count(_.records, _.verdict == "pending"),
+            dropped=_count(_.records, _.verdict == "dropped"),
+            unclear=_count(_.records, (_.verdict == "allowed") & _.unclear),
+            answered=_sum(_.answered),
+            refused=_sum(_.refused),
+            bytes_to_server=_.bytes_to_server.max(),
+            bytes_to_client=_.bytes_to_client.max(),
+            first_seen=_.first_seen.min(),
+            last_seen=_.last_seen.max(),
+        )
+        .order_by(keys)
+    )
+
+
+def _sum(value: Any) -> Any:
+    # DuckDB widens sums of integers; int64 on every engine.
+    return value.sum().cast("int64")
+
+
+def _is(column: Any, value: str) -> Any:
+    return column.fill_null("") == value
+
+
+def _count(records: Any, where: Any) -> Any:
+    return _sum(ibis.ifelse(where, records, 0))
+
+
+def fetch(expression: ir.Table, backend: ibis.BaseBackend) -> pd.DataFrame:
+    """Run the expression; Arrow-backed columns, so that a missing port stays missing."""
+    return backend.to_pyarrow(expression).to_pandas(types_mapper=pd.ArrowDtype)

@@ -1,0 +1,237 @@
+"""What a set of policies permits: one connection with its reasons, or all of them.
+
+A connection passes if its source's egress and its destination's ingress both let it. Two things are
+always let through, whatever the policies say: a pod to itself, and a node to the pods on it.
+Policies govern pods only: addresses, nodes and host-network pods send and take what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from recommender.acting import Acting, Kleene, acting, at
+from recommender.connectivity import By, Connection, beyond, connections
+from recommender.ends import Ends, ends
+from recommender.inventory import Inventory, Pod
+from recommender.matrix import Matrix, matrix
+from recommender.model import (
+    DIRECTIONS,
+    NO_PORTS,
+    PORT_PROTOCOLS,
+    AllOf,
+    AnyOf,
+    Direction,
+    NamePeer,
+    NotPeer,
+    Peer,
+    Policy,
+    PortSet,
+    Reason,
+    Rule,
+    UnknownPeer,
+    Verdict,
+)
+from recommender.tiers import Fate, place
+from recommender.universe import HostNetwork, Universe, universe
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The policies that act on the ends of one inventory; made by `evaluator`."""
+
+    acting: Acting
+    ends: Ends
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that act, as they are placed in their tiers."""
+        return self.acting.policies
+
+    @property
+    def world(self) -> Universe:
+        """The ends, and who is matched by selectors and peers."""
+        return self.acting.world
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The ports permitted between classes of ends, by policy alone."""
+        return matrix(self.acting)
+
+    def verdict(self, src: str, dst: str, protocol: str, port: int | None) -> Verdict:
+        """Whether a connection passes, and the rules that make it so.
+
+        Args:
+            src, dst: `namespace/pod`, `namespace/workload`, `namespace/kind/workload`, or an
+                address; the address of a pod or a node means that pod or node.
+            protocol, port: null asks for every port of the protocol; ICMP counts type * 256 + code.
+
+        Returns:
+            A workload stands for all its pods: true where every pair of pods may connect, false
+            where some pair may not, which the reasons then name.
+
+        Raises:
+            InventoryError: an end is not in the inventory.
+        """
+        asked = self._asked(protocol, port)
+        pairs = self._pairs(src, dst)
+        found = [self._verdict(s, d, asked) for s, d in pairs]
+        values = {verdict.allow for verdict in found}
+        if len(values) == 1:
+            return found[0]
+        allow = False if False in values else None
+        first = next(i for i, verdict in enumerate(found) if verdict.allow is allow)
+        names = " to ".join(self.ends.name(end) for end in pairs[first])
+        because = (_noted(why, f"pods disagree; so it is for {names}") for why in found[first].because)
+        return Verdict(allow, tuple(because))
+
+    def permitted(self, src: str, dst: str) -> tuple[PortSet, PortSet]:
+        """The ports that some pod of `src` may reach at some pod of `dst`, and the unknown ones."""
+        allowed, unknown = NO_PORTS, NO_PORTS
+        for s, d in self._pairs(src, dst):
+            sides = [self._walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS]
+            (taken, may_take), (sent, may_send) = sides
+            allowed |= sent & taken
+            unknown |= (sent | may_send) & (taken | may_take)
+        return allowed, unknown - allowed
+
+    def connectivity(
+        self,
+        by: By = "workload",
+        *,
+        protocols: Sequence[str] = PORT_PROTOCOLS,
+        beyond_those_of: Evaluator | None = None,
+    ) -> list[Connection]:
+        """Every connection that is surely permitted, sorted.
+
+        By workload, a port counts as permitted where some pod of the one may reach it at some pod
+        of the other. Ends are `namespace/name` or a range of addresses `first-last`, nodes among
+        them; what only a node may do to its own pods, and a pod to itself, is left out.
+
+        Args:
+            beyond_those_of: list only what this other evaluator doesn't permit. Make each with
+                `beside` the other's policies.
+        """
+        grid = self.matrix
+        if beyond_those_of is None:
+            return connections(grid, self.ends, by, protocols)
+        return connections(beyond(grid, beyond_those_of.matrix), self.ends, by, protocols)
+
+    def selects(self, policy: Policy) -> tuple[Pod, ...]:
+        """The pods that a policy selects."""
+        chosen = self.world.selected(policy.subject).sure
+        return tuple(pod for i, pod in enumerate(self.world.pods) if chosen >> i & 1)
+
+    def _pairs(self, src: str, dst: str) -> list[tuple[int, int]]:
+        """A pair of ends for each that policies tell apart; a pod to itself only when asked so."""
+        sources, targets = self.ends.find(src), self.ends.find(dst)
+        if len(sources) == len(targets) == 1:
+            return [(sources[0], targets[0])]
+        classes = self.matrix.classes
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        for s in sources:
+            for d in targets:
+                if s != d:
+                    found.setdefault((int(classes[s]), int(classes[d])), (s, d))
+        return list(found.values())
+
+    def _verdict(self, src: int, dst: int, asked: PortSet) -> Verdict:
+        if src == dst and src < len(self.world.pods):
+            return Verdict(True, (Reason("egress", None, None, "not isolated", "a pod to itself"),))
+        node = self.acting.node(dst) if self.world.plain >> dst & 1 else None
+        if node is not None and self.world.node_ends[node] >> src & 1:
+            why = "a node to a pod that runs on it"
+            return Verdict(True, (Reason("ingress", None, None, "not isolated", why),))
+        sides: list[tuple[Kleene, list[Reason]]] = []
+        for direction in ("egress", "ingress"):
+            fate, reasons = self._walk(direction, src, dst, asked)
+            allowed, unknown = fate.outcome()
+            denied = asked - allowed - unknown
+            if denied and denied != asked:
+                reasons = [_noted(why, "only some of the ports") for why in reasons]
+            sides.append((False if denied else None if unknown else True, reasons))
+        values = {value for value, _ in sides}
+        allow = False if False in values else None if None in values else True
+        return Verdict(allow, tuple(why for value, all in sides if value is allow for why in all))
+
+    def _walk(
+        self, direction: Direction, src: int, dst: int, asked: PortSet
+    ) -> tuple[Fate, list[Reason]]:
+        """What becomes of `asked` in one direction, and through which rules."""
+        subject, peer = (src, dst) if direction == "egress" else (dst, src)
+        fate, reasons = Fate(asked), []
+        for turn in self.acting.turns(self.acting.applying(subject), direction):
+            entering, action = fate.live, None
+            for policy, rule in turn.rules:
+                if not turn.together or rule.action != action:
+                    entering, action = fate.live, rule.action
+                matches = at(self.acting.peers(rule, subject), peer)
+                ports = self.acting.ports_at(rule.ports, dst)
+                if matches is not False and entering & ports:
+                    fate = fate.meet(rule.action, ports, sure=matches is True)
+                    reasons.append(_reason(direction, policy, rule, matches))
+            if fate.live:
+                reasons += [Reason(direction, p.ref, None, "default deny") for p in turn.isolating]
+            fate = fate.end(turn.default)
+        if fate.live:
+            reasons.append(Reason(direction, None, None, "not isolated"))
+        return fate, reasons
+
+    def _asked(self, protocol: str, port: int | None) -> PortSet:
+        everything = self.acting.everything
+        names = {name.upper(): name for name, _ in everything.by_protocol}
+        name = names.get(protocol.upper(), "OTHER")
+        if port is None:
+            return PortSet.of({name: everything.intervals(name)})
+        return PortSet.one(name, port)
+
+
+def _reason(direction: Direction, policy: Policy, rule: Rule, matches: Kleene) -> Reason:
+    if matches is None:
+        why = _doubt(rule.peer) or _doubt(rule.local) or "the inventory does not tell who matches"
+        return Reason(direction, policy.ref, rule.index, "unknown", f"{rule.action}: {why}")
+    assert rule.action != "log"
+    detail = f"only {rule.restricted}" if rule.restricted else None
+    return Reason(direction, policy.ref, rule.index, rule.action, detail)
+
+
+def _doubt(peer: Peer | None) -> str | None:
+    match peer:
+        case UnknownPeer(reason=reason):
+            return reason
+        case NamePeer(names=names):
+            return f"no addresses are known for {', '.join(names)}"
+        case NotPeer(peer=inner):
+            return _doubt(inner)
+        case AllOf(peers=peers) | AnyOf(peers=peers):
+            return next((why for each in peers if (why := _doubt(each))), None)
+    return None
+
+
+def _noted(why: Reason, note: str) -> Reason:
+    return replace(why, detail=f"{note}; {why.detail}" if why.detail else note)
+
+
+def evaluator(
+    policies: Sequence[Policy],
+    inventory: Inventory,
+    *,
+    names: Mapping[str, frozenset[str]] | None = None,
+    staged: bool = False,
+    host_network: HostNetwork = "as nodes",
+    beside: Iterable[Policy] = (),
+) -> Evaluator:
+    """An evaluator of `policies` over the pods, nodes and namespaces of an inventory.
+
+    Args:
+        names: the addresses of DNS names; a rule on a name without any gives a null verdict.
+        staged: whether staged policies act as if they were enforced; else they don't act.
+        host_network: what host-network pods are to policies. The API leaves it open; nearly every
+            network sees their nodes' addresses only, some govern them like other pods.
+        beside: policies of another evaluator to compare with; the address space is then cut
+            for these too, so that both have the same ends.
+    """
+    world = universe(inventory, [*policies, *beside], names or {}, host_network)
+    placed = place([policy for policy in policies if staged or not policy.staged])
+    return Evaluator(acting(world, placed), ends(world))

@@ -1,0 +1,196 @@
+"""Kubernetes objects as dicts, each with the place it was read from; broken documents are named.
+
+YAML goes through PyYAML's safe C loader, node by node, so that an object inside a `List` keeps its
+own line, and document by document, so that a broken one costs only itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recommender.errors import InventoryError
+
+SUFFIXES = (".yaml", ".yml", ".json")
+_DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object as read, with its place (`file:line`)."""
+
+    place: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A document that could not be read; the rest of its file was."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}; the rest was read"
+
+
+def read_manifests(paths: Sequence[str | Path]) -> tuple[list[Manifest], list[Problem]]:
+    """Every object in the files, folders (searched through) and `-` (standard input) given.
+
+    Lists are opened. Objects come in the order of the paths, folders by name.
+
+    Raises:
+        InventoryError: a path does not exist or cannot be read, or a folder holds no manifest.
+    """
+    manifests: list[Manifest] = []
+    problems: list[Problem] = []
+    for path in paths:
+        for name, text in _texts(path):
+            reader = _json_objects if text.lstrip()[:1] in ("{", "[") else _yaml_objects
+            for found in reader(name, text):
+                if isinstance(found, Problem):
+                    problems.append(found)
+                else:
+                    manifests.append(found)
+    return manifests, problems
+
+
+def _texts(path: str | Path) -> Iterator[tuple[str, str]]:
+    if str(path) == "-":
+        yield "standard input", sys.stdin.read()
+        return
+    root = Path(path)
+    if not root.exists():
+        raise InventoryError(f"{root}: no such file or folder; check the path")
+    files = [root]
+    if root.is_dir():
+        files = sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        if not files:
+            raise InventoryError(
+                f"{root}: no manifest in this folder; give one with .yaml, .yml or .json files"
+            )
+    for file in files:
+        try:
+            yield str(file), file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InventoryError(f"{file}: not UTF-8 text; give YAML or JSON") from error
+        except OSError as error:
+            raise InventoryError(f"{file}: {error.strerror}; check its permissions") from error
+
+
+def _json_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
+    decoder = json.JSONDecoder()
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        line = text.count("\n", 0, at) + 1
+        try:
+            body, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            if at == 0 and not isinstance(error, RecursionError):
+                yield from _yaml_objects(name, text)  # YAML in flow style starts like JSON
+                return
+            yield Problem(f"{name}:{line}", f"not JSON ({error})")
+            return
+        yield from _opened(name, line, body)
+
+
+def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
+    marks = [(m.start(), m.end()) for m in _DOCUMENT.finditer(text)]
+    starts = [0, *(end for _, end in marks)]
+    ends = [*(start for start, _ in marks), len(text)]
+    line, counted = 1, 0
+    for start, end in zip(starts, ends, strict=True):
+        line, counted = line + text.count("\n", counted, start), start
+        document = text[start:end]
+        if not document.strip():
+            continue
+        try:
+            yield from _document(name, line, document)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = line + (mark.line if mark else 0)
+            what = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
+            yield Problem(f"{name}:{where}", f"not YAML ({what})")
+
+
+def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
+    loader = yaml.CSafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return
+        listed = _list_of(node)
+        if listed is None:
+            yield from _opened(name, line + node.start_mark.line, loader.construct_document(node))
+            return
+        for item in listed.items:
+            body = _typed(loader.construct_document(item), listed.kind, listed.api)
+            yield from _opened(name, line + item.start_mark.line, body)
+    except ValueError as error:  # a value that YAML's own constructors refuse (a bad date, say)
+        if isinstance(error, yaml.YAMLError):
+            raise
+        yield Problem(f"{name}:{line}", f"not YAML ({error})")
+    finally:
+        loader.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _ListOf:
+    kind: str
+    api: str | None
+    items: tuple[yaml.Node, ...]
+
+
+def _list_of(node: yaml.Node) -> _ListOf | None:
+    """The parts of a `List` document, or None where the document is one object."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    fields = {k.value: v for k, v in node.value if isinstance(k, yaml.ScalarNode)}
+    kind, items, api = fields.get("kind"), fields.get("items"), fields.get("apiVersion")
+    if not isinstance(kind, yaml.ScalarNode) or not kind.value.endswith("List"):
+        return None
+    if not isinstance(items, yaml.SequenceNode):
+        return None
+    version = api.value if isinstance(api, yaml.ScalarNode) else None
+    return _ListOf(kind.value, version, tuple(items.value))
+
+
+def _typed(item: Any, list_kind: str, api: str | None) -> Any:
+    """The item with the kind that a typed list (`PodList`) leaves out of its items."""
+    kind = list_kind.removesuffix("List")
+    if kind and isinstance(item, dict):
+        return {"kind": kind, "apiVersion": api, **item}
+    return item
+
+
+def _opened(name: str, line: int, body: Any) -> Iterator[Manifest | Problem]:
+    place = f"{name}:{line}"
+    if body is None:
+        return
+    if isinstance(body, list):
+        for item in body:
+            yield from _opened(name, line, item)
+        return
+    if not isinstance(body, dict) or not isinstance(body.get("kind"), str):
+        yield Problem(place, "not a Kubernetes object (no kind)")
+        return
+    kind = body["kind"]
+    if kind.endswith("List") and isinstance(body.get("items"), list):
+        for item in body["items"]:
+            yield from _opened(name, line, _typed(item, kind, body.get("apiVersion")))
+        return
+    metadata = body.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        yield Problem(place, f"a {kind} without metadata.name")
+        return
+    yield Manifest(place, body)

@@ -1,0 +1,189 @@
+"""Which ports every class of ends may reach at every other.
+
+Ends that no selector, peer or port name of the policies tells apart are one class. For a subject's
+policies and a direction there is one row: the fate of all ports at each class of peers, found by
+walking the rules once, each acting on whole sets of classes. Port sets are held by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.acting import Acting, at
+from recommender.model import Action, Direction, PortSet, Rule
+from recommender.tiers import Fate
+from recommender.universe import Mask, bits, is_local, mask
+
+Ids = npt.NDArray[np.int64]
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Numbers(Generic[T]):
+    """Distinct values, numbered as they come."""
+
+    values: list[T] = field(default_factory=list)
+    _of: dict[T, int] = field(default_factory=dict, repr=False)
+
+    def of(self, value: T) -> int:
+        """The number of a value."""
+        if value not in self._of:
+            self._of[value] = len(self.values)
+            self.values.append(value)
+        return self._of[value]
+
+
+def mapped(ids: Ids, change: Callable[[int], int]) -> Ids:
+    """`change` of every number, called once for each distinct one."""
+    distinct, inverse = np.unique(ids, return_inverse=True)
+    return np.array([change(int(each)) for each in distinct], np.int64)[inverse]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Classes of ends, and the ports permitted between them.
+
+    `classes` holds the class of each end, `members` one end of each class. `results` are the
+    distinct (allowed, unknown) ports that `row` gives by number.
+    """
+
+    acting: Acting
+    classes: Ids
+    members: Ids
+    results: Numbers[tuple[PortSet, PortSet]]
+    _fates: Numbers[Fate] = field(default_factory=Numbers, repr=False)
+    _steps: dict[Hashable, int] = field(default_factory=dict, repr=False)
+    _rows: dict[Hashable, Ids] = field(default_factory=dict, repr=False)
+    _where: dict[Mask, Ids] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
+
+    def row(self, src: int) -> Ids:
+        """The results from one class to every class, by number."""
+        sent = self._side(int(self.members[src]), "egress")
+        signature, table = self._ingress
+        taken = table[signature, src]
+        width = len(self._fates.values)
+        return mapped(sent * width + taken, lambda code: self._both(*divmod(code, width)))
+
+    def allowed(self, result: int) -> PortSet:
+        """The surely allowed ports of a result."""
+        return self.results.values[result][0]
+
+    def _both(self, sent: int, taken: int) -> int:
+        """Egress at the source and ingress at the destination must both let a port through."""
+        if (sent, taken) not in self._pairs:
+            allowed, unknown = self._fates.values[sent].outcome()
+            let, perhaps = self._fates.values[taken].outcome()
+            sure = allowed & let
+            doubt = ((allowed | unknown) & (let | perhaps)) - sure
+            self._pairs[sent, taken] = self.results.of((sure, doubt))
+        return self._pairs[sent, taken]
+
+    @cached_property
+    def _ingress(self) -> tuple[Ids, Ids]:
+        """For each class, the place of its ingress row, and the rows."""
+        distinct: dict[int, int] = {}
+        rows: list[Ids] = []
+        places = []
+        for member in self.members.tolist():
+            row = self._side(member, "ingress")
+            if id(row) not in distinct:
+                distinct[id(row)] = len(rows)
+                rows.append(row)
+            places.append(distinct[id(row)])
+        return np.array(places, np.int64), np.stack(rows).astype(np.int32)
+
+    def _side(self, subject: int, direction: Direction) -> Ids:
+        """The fates of all ports between a subject and every class, in one direction."""
+        applying = self.acting.applying(subject)
+        rules = [r for turn in self.acting.turns(applying, direction) for _, r in turn.rules]
+        # Subjects with the same policies differ only by what rules ask of the subject itself.
+        own = tuple(self._own(rule, subject, direction) for rule in rules)
+        key = direction, applying, own
+        if key not in self._rows:
+            self._rows[key] = self._walk(subject, direction)
+        return self._rows[key]
+
+    def _own(self, rule: Rule, subject: int, direction: Direction) -> Hashable:
+        named = direction == "ingress" and bool(rule.ports.named or rule.ports.not_named)
+        node = self.acting.node(subject) if self._node_matters else None
+        local = rule.local and at(self.acting.world.matched(rule.local, node), subject)
+        return node, local, self.acting.ports_at(rule.ports, subject) if named else None
+
+    @cached_property
+    def _node_matters(self) -> bool:
+        return any(is_local(rule.peer) for rule in self.acting.rules())
+
+    def _walk(self, subject: int, direction: Direction) -> Ids:
+        start = self._fates.of(Fate(self.acting.everything))
+        fates = np.full(len(self.members), start, np.int64)
+        for turn in self.acting.turns(self.acting.applying(subject), direction):
+            for _, rule in turn.rules:
+                sure, may = self.acting.peers(rule, subject)
+                served = self.acting.served(rule.ports)
+                if direction == "ingress":
+                    served = ((self.acting.ports_at(rule.ports, subject), self.acting.world.full),)
+                for ports, servers in served:
+                    self._meet(fates, sure & servers, rule, ports, sure=True)
+                    self._meet(fates, may & ~sure & servers, rule, ports, sure=False)
+            fates = mapped(fates, lambda fate: self._end(fate, turn.default))
+        return fates
+
+    def _meet(self, fates: Ids, peers: Mask, rule: Rule, ports: PortSet, *, sure: bool) -> None:
+        where = self._at(peers)
+        if where.size:
+            key = rule.action, ports, sure
+            fates[where] = mapped(fates[where], lambda fate: self._met(fate, key))
+
+    def _met(self, fate: int, key: tuple[Action, PortSet, bool]) -> int:
+        if (fate, key) not in self._steps:
+            action, ports, sure = key
+            met = self._fates.values[fate].meet(action, ports, sure=sure)
+            self._steps[fate, key] = self._fates.of(met)
+        return self._steps[fate, key]
+
+    def _end(self, fate: int, default: Literal["deny", "pass"]) -> int:
+        return self._fates.of(self._fates.values[fate].end(default))
+
+    def _at(self, peers: Mask) -> Ids:
+        """The classes whose ends are in a mask."""
+        if peers not in self._where:
+            chosen = bits(peers, self.acting.world.size)[self.members]
+            self._where[peers] = np.flatnonzero(chosen)
+        return self._where[peers]
+
+
+def matrix(acting: Acting) -> Matrix:
+    """The classes of the ends, as the policies tell them apart."""
+    classes = np.zeros(acting.world.size, np.int64)
+    masks = list(dict.fromkeys(_distinctions(acting)))
+    for start in range(0, len(masks), 31):
+        chunk = np.stack([bits(each, acting.world.size) for each in masks[start : start + 31]])
+        word = (chunk.astype(np.int64) << np.arange(len(chunk))[:, None]).sum(axis=0)
+        classes = np.unique(classes << 31 | word, return_inverse=True)[1]
+    members = np.unique(classes, return_index=True)[1]
+    return Matrix(acting, classes, members, Numbers())
+
+
+def _distinctions(acting: Acting) -> Iterator[Mask]:
+    """Every set of ends that can make a difference."""
+    world = acting.world
+    yield from acting.subjects
+    nodes: list[str | None] = [None]
+    if any(is_local(rule.peer) for rule in acting.rules()):
+        nodes += sorted(world.nodes)
+        for name in sorted(world.nodes):
+            yield mask(i for i in range(len(world.pods)) if acting.node(i) == name)
+    for rule in acting.rules():
+        for peer in (rule.peer, rule.local):
+            if peer is not None:
+                for node in nodes if is_local(peer) else [None]:
+                    yield from world.matched(peer, node)
+        for _, servers in acting.served(rule.ports):
+            yield servers

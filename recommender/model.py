@@ -1,0 +1,439 @@
+"""The dialect-neutral values: Selector, PortSet, Peer, Rule, Policy, Verdict. All frozen.
+
+Selectors see one flat label map for each endpoint, keys prefixed by what they belong to, so that
+every dialect's own spelling ends in the same few words:
+
+    pod:app                    label `app` of the pod
+    ns:kubernetes.io/...       label of the pod's namespace
+    sa:role                    label of the pod's service account
+    meta:namespace             name of the pod's namespace
+    meta:service-account       name of the pod's service account
+    meta:cluster               name of the pod's Kubernetes cluster
+    set:role                   label of a network set (Calico)
+    node:kubernetes.io/...     label of a node (only for `NodePeer`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Direction = Literal["ingress", "egress"]
+DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
+Action = Literal["allow", "deny", "pass", "log"]
+Labels = Mapping[str, str]
+
+# --- selectors ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """True where the key is present."""
+
+    key: str
+
+    def matches(self, labels: Labels) -> bool:
+        return self.key in labels
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """True where the key is present and its value is one of `values`."""
+
+    key: str
+    values: frozenset[str]
+
+    def matches(self, labels: Labels) -> bool:
+        return labels.get(self.key) in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """True where the key is present and its value contains, starts or ends with `text`."""
+
+    key: str
+    how: Literal["contains", "starts with", "ends with"]
+    text: str
+
+    def matches(self, labels: Labels) -> bool:
+        value = labels.get(self.key)
+        if value is None:
+            return False
+        if self.how == "contains":
+            return self.text in value
+        return (
+            value.startswith(self.text) if self.how == "starts with" else value.endswith(self.text)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True where `term` is false; so `Not(In(...))` is true for an absent key, as in Kubernetes."""
+
+    term: Selector
+
+    def matches(self, labels: Labels) -> bool:
+        return not self.term.matches(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """True where every term is; `And(())` selects everything."""
+
+    terms: tuple[Selector, ...] = ()
+
+    def matches(self, labels: Labels) -> bool:
+        return all(term.matches(labels) for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """True where some term is; `Or(())` selects nothing."""
+
+    terms: tuple[Selector, ...] = ()
+
+    def matches(self, labels: Labels) -> bool:
+        return any(term.matches(labels) for term in self.terms)
+
+
+Selector = Has | In | Text | Not | And | Or
+EVERYTHING = And(())
+NOTHING = Or(())
+
+# --- ports -------------------------------------------------------------------------------------
+
+PORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
+Interval = tuple[int, int]
+
+
+def _joined(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
+    out: list[list[int]] = []
+    for low, high in sorted(intervals):
+        if out and low <= out[-1][1] + 1:
+            out[-1][1] = max(out[-1][1], high)
+        else:
+            out.append([low, high])
+    return tuple((low, high) for low, high in out)
+
+
+@dataclass(frozen=True, slots=True)
+class PortSet:
+    """Ports by protocol: `by_protocol` holds (protocol, joined sorted closed intervals), sorted.
+
+    TCP, UDP and SCTP count ports 1-65535. ICMP and ICMPv6 count `type * 256 + code`, 0-65535.
+    Any other protocol counts the one point 0.
+    """
+
+    by_protocol: tuple[tuple[str, tuple[Interval, ...]], ...] = ()
+
+    @staticmethod
+    def of(intervals: Mapping[str, Iterable[Interval]]) -> PortSet:
+        """The set of the given closed intervals by protocol, in normal form."""
+        rows = ((protocol, _joined(given)) for protocol, given in intervals.items())
+        return PortSet(tuple(sorted((p, ivs) for p, ivs in rows if ivs)))
+
+    @staticmethod
+    def one(protocol: str, low: int, high: int | None = None) -> PortSet:
+        """One port, or one range, of one protocol."""
+        return PortSet(((protocol, ((low, low if high is None else high),)),))
+
+    def intervals(self, protocol: str) -> tuple[Interval, ...]:
+        """The intervals of one protocol, empty where it has none."""
+        return next((ivs for p, ivs in self.by_protocol if p == protocol), ())
+
+    def __bool__(self) -> bool:
+        return bool(self.by_protocol)
+
+    def __contains__(self, point: tuple[str, int]) -> bool:
+        return any(low <= point[1] <= high for low, high in self.intervals(point[0]))
+
+    def __or__(self, other: PortSet) -> PortSet:
+        if not other or self == other:
+            return self
+        merged: dict[str, list[Interval]] = {}
+        for protocol, ivs in (*self.by_protocol, *other.by_protocol):
+            merged.setdefault(protocol, []).extend(ivs)
+        return PortSet.of(merged)
+
+    def __and__(self, other: PortSet) -> PortSet:
+        if self == other:
+            return self
+        return PortSet.of(
+            {
+                protocol: [
+                    (max(a, c), min(b, d))
+                    for a, b in ivs
+                    for c, d in other.intervals(protocol)
+                    if max(a, c) <= min(b, d)
+                ]
+                for protocol, ivs in self.by_protocol
+            }
+        )
+
+    def __sub__(self, other: PortSet) -> PortSet:
+        return PortSet.of({p: _minus(ivs, other.intervals(p)) for p, ivs in self.by_protocol})
+
+    def __le__(self, other: PortSet) -> bool:
+        return not self - other
+
+
+def _minus(left: Iterable[Interval], right: tuple[Interval, ...]) -> list[Interval]:
+    out = []
+    for low, high in left:
+        for cut_low, cut_high in right:
+            if cut_high < low or cut_low > high:
+                continue
+            if cut_low > low:
+                out.append((low, cut_low - 1))
+            low = cut_high + 1
+            if low > high:
+                break
+        if low <= high:
+            out.append((low, high))
+    return out
+
+
+ALL_PORTS = PortSet.of(
+    {
+        **{protocol: [(1, 65535)] for protocol in PORT_PROTOCOLS},
+        "ICMP": [(0, 65535)],
+        "ICMPv6": [(0, 65535)],
+        "OTHER": [(0, 0)],
+    }
+)
+NO_PORTS = PortSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a rule says of ports: numbers, plus container port names resolved at each server.
+
+    `named` and `not_named` hold (protocol, name); a pod without that name has no such port.
+    """
+
+    numbers: PortSet = ALL_PORTS
+    named: tuple[tuple[str, str], ...] = ()
+    not_named: tuple[tuple[str, str], ...] = ()
+
+
+# --- peers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AnyPeer:
+    """Everyone, inside the cluster and outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPeer:
+    """Known endpoints (pods; network sets) whose labels the selector matches."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class NodePeer:
+    """Nodes, and the host-network pods on them, whose labels (`node:...`) the selector matches."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPeer:
+    """Addresses inside `blocks` and in none of `excepts` (canonical CIDR texts).
+
+    `reach` says whom a block can mean, which differs by dialect: `outside` addresses only,
+    outside addresses and `nodes`, or `all`, pods too.
+    """
+
+    blocks: tuple[str, ...]
+    excepts: tuple[str, ...] = ()
+    reach: Literal["outside", "nodes", "all"] = "outside"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPeer:
+    """A class of peers that Cilium names: world, host, remote-node, kube-apiserver, ..."""
+
+    entity: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamePeer:
+    """Outside addresses to which one of the DNS names (exact, or patterns) resolves.
+
+    In a pattern `*` stands for any part of one label, `**` for anything; `*` alone is every name.
+    """
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotPeer:
+    """Everyone whom `peer` does not match."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Whoever matches every one of `peers`."""
+
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Whoever matches some one of `peers`."""
+
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPeer:
+    """Somebody who cannot be told from manifests; the verdict is null with this reason."""
+
+    reason: str
+
+
+Peer = (
+    AnyPeer
+    | LabelPeer
+    | NodePeer
+    | AddressPeer
+    | EntityPeer
+    | NamePeer
+    | NotPeer
+    | AllOf
+    | AnyOf
+    | UnknownPeer
+)
+
+# --- rules and policies ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The edges behind a rule: counts from one end, instants in UTC (ISO 8601 text)."""
+
+    connections: int
+    days: int
+    hours: int
+    first_seen: str
+    last_seen: str
+    reporters: tuple[str, ...]
+    clients: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of one direction: what `action` does to `peer` on `ports`.
+
+    `index` is the rule's place in its list, from 0. `restricted` says what narrows the rule
+    further than addresses and ports (L7), which is not judged.
+    """
+
+    peer: Peer = AnyPeer()
+    ports: Ports = Ports()
+    action: Action = "allow"
+    index: int = 0
+    local: Peer | None = None
+    restricted: str | None = None
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """Which object, and where it was read: `place` is `file:line`."""
+
+    api: str
+    kind: str
+    namespace: str | None
+    name: str
+    place: str | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Policies judged together; tiers act in ascending (order, name).
+
+    `first match`: policies by order, rules top to bottom, the first match acts. `union`: any
+    deny wins, else any allow. What no rule of an applying policy decides gets `default`.
+    """
+
+    name: str
+    order: float
+    how: Literal["first match", "union"]
+    default: Literal["deny", "pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules for the endpoints that `subject` selects, in the given directions.
+
+    A direction in `isolates` turns on the tier's default for the subject; rules of a direction
+    outside `isolates` still add or deny. `order` sorts policies inside a `first match` tier.
+    """
+
+    ref: Ref
+    tier: Tier
+    subject: Selector
+    isolates: frozenset[Direction]
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()
+    order: float = 0.0
+    staged: bool = False
+
+    def rules(self, direction: Direction) -> tuple[Rule, ...]:
+        """The rules of one direction, in the order that they are written."""
+        return self.ingress if direction == "ingress" else self.egress
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the API server would refuse or drop: the field, why, and what became of the policy."""
+
+    place: str
+    ref: Ref
+    field: str
+    message: str
+    effect: str = "this policy is left out"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.ref}: {self.field}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a dialect read: policies, findings, and manifests of no dialect counted by kind."""
+
+    policies: tuple[Policy, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unknown_kinds: tuple[tuple[str, int], ...] = ()
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One rule, or the want of one, that decided one direction of a verdict."""
+
+    direction: Direction
+    policy: Ref | None
+    rule: int | None
+    action: Literal["allow", "deny", "default deny", "not isolated", "unknown", "pass"]
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one connection passes; null where it cannot be told; with the deciding rules."""
+
+    allow: bool | None
+    because: tuple[Reason, ...]

@@ -1,0 +1,53 @@
+"""Policies from files: what was read, what the API server would refuse, what no dialect knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from recommender.dialects import parse_policies
+from recommender.errors import PolicyError
+from recommender.inventory import Inventory, core_kind
+from recommender.manifests import Manifest, read_manifests
+from recommender.model import Parsed
+
+# Objects that policies refer to; those of the inventory serve every policy set.
+SUPPORTING = frozenset({"Tier", "NetworkSet", "GlobalNetworkSet", "CiliumCIDRGroup"})
+
+
+def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> tuple[Parsed, list[str]]:
+    """The policies in files and folders, and a sentence for everything that was left out.
+
+    Raises:
+        InventoryError: a path cannot be read.
+        PolicyError: nothing but broken documents.
+    """
+    manifests, problems = read_manifests(paths)
+    if problems and not manifests:
+        raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
+    return parsed(manifests, inventory, [str(problem) for problem in problems])
+
+
+def parsed(
+    manifests: Sequence[Manifest], inventory: Inventory, notes: list[str]
+) -> tuple[Parsed, list[str]]:
+    """The policies among manifests, with the inventory's tiers, sets and groups beside them."""
+    own = [manifest for manifest in manifests if core_kind(manifest.body) is None]
+    found = parse_policies([*_supporting(own, inventory), *own], inventory)
+    return found, [
+        *notes,
+        *(f"{finding}; this policy is left out" for finding in found.findings),
+        *(f"{count} of kind {kind} not judged: no dialect knows it"
+          for kind, count in found.unknown_kinds),
+    ]
+
+
+def _supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
+    def identity(manifest: Manifest) -> tuple[object, ...]:
+        meta = manifest.body["metadata"]
+        return manifest.body["kind"], meta.get("namespace"), meta["name"]
+
+    given = {identity(manifest) for manifest in own}
+    for manifest in inventory.manifests:
+        if manifest.body["kind"] in SUPPORTING and identity(manifest) not in given:
+            yield manifest

@@ -1,0 +1,66 @@
+"""What `recommend` says to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from recommender.propose import named
+from recommender.recommend import Recommendation
+from recommender.report.files import INDEX, rows_of, window, writable
+
+_MOST = 10
+
+
+def summary(recommendation: Recommendation, out: Path) -> str:
+    """The outcome in some lines: what was written, the proof, what waits for a decision."""
+    return "\n".join(_lines(recommendation, out))
+
+
+def _lines(found: Recommendation, out: Path) -> Iterator[str]:
+    policies = writable(found)
+    rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
+    watched = window(found.watched.edges)
+    yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
+    yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
+    yield f"replayed {found.replayed} wanted edges: all allowed"
+    yield f"permitted beyond what was seen: {len(found.surplus)}"
+    yield from _some(
+        [
+            f"{s.client} -> {s.server} {s.protocol} "
+            f"{','.join(str(a) if a == b else f'{a}-{b}' for a, b in s.ports)}: {s.why}"
+            for s in found.surplus
+        ]
+    )
+    for class_, title in (
+        ("review", "waiting for a decision, nothing learned from them"),
+        ("denied", "denied by policy, not learned"),
+    ):
+        rows = rows_of(found.watched.edges, class_)
+        yield f"{title}: {len(rows)}"
+        yield from _some([_edge(row) for row in rows])
+    losses = [f"{p.unit.namespace}/{p.unit.name}: {loss}" for p in policies for loss in p.losses]
+    if losses:
+        yield f"what a NetworkPolicy cannot say: {len(losses)}"
+        yield from _some(losses)
+    unseen = [f"{p.unit.namespace}/{p.unit.name}" for p in policies if not p.seen]
+    if unseen:
+        yield f"never seen in the window, so isolated altogether: {', '.join(unseen)}"
+    refused = len(found.proposals) - len(policies)
+    if refused:
+        yield f"not written, their names are not Kubernetes names: {refused}"
+
+
+def _edge(row: dict[str, Any]) -> str:
+    port = "" if row["port"] is None else f" {row['port']}"
+    return (
+        f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}: {row['reason']}"
+    )
+
+
+def _some(lines: Sequence[str]) -> Iterator[str]:
+    for line in lines[:_MOST]:
+        yield f"  {line}"
+    if len(lines) > _MOST:
+        yield f"  and {len(lines) - _MOST} more in {INDEX}"

@@ -1,0 +1,113 @@
+"""Reading objects: Lists, many documents, broken ones."""
+
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import InventoryError
+from recommender.manifests import read_manifests
+
+TWO = """\
+# two objects, the second broken
+
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+---
+kind: Pod
+metadata: {name: [broken
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: data
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_broken_document_is_named_with_its_line_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "objects.yaml", TWO)
+    manifests, problems = read_manifests([path])
+    assert [m.body["metadata"]["name"] for m in manifests] == ["shop", "data"]
+    assert [m.place for m in manifests] == [f"{path}:3", f"{path}:11"]
+    assert len(problems) == 1
+    assert problems[0].place in {f"{path}:9", f"{path}:10"}
+    assert str(problems[0]).endswith("the rest was read")
+
+
+def test_an_object_in_a_list_keeps_its_own_line(tmp_path: Path) -> None:
+    text = "apiVersion: v1\nkind: List\nitems:\n- kind: Namespace\n  metadata: {name: a}\n"
+    text += "- kind: Namespace\n  metadata: {name: b}\n"
+    manifests, _ = read_manifests([write(tmp_path, "list.yaml", text)])
+    assert [m.place.rsplit(":", 1)[1] for m in manifests] == ["4", "6"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: PodList\napiVersion: v1\nitems:\n- metadata: {name: a}\n",
+        '{"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "a"}}]}',
+    ],
+    ids=["yaml", "json"],
+)
+def test_a_typed_list_gives_its_items_their_kind(tmp_path: Path, text: str) -> None:
+    manifests, problems = read_manifests([write(tmp_path, "pods.yaml", text)])
+    assert not problems
+    assert [(m.body["kind"], m.body["apiVersion"]) for m in manifests] == [("Pod", "v1")]
+
+
+def test_json_objects_may_follow_each_other(tmp_path: Path) -> None:
+    text = '{"kind": "Pod", "metadata": {"name": "a"}}\n{"kind": "Pod", "metadata": {"name": "b"}}\n'
+    manifests, _ = read_manifests([write(tmp_path, "pods.json", text)])
+    assert [m.place.rsplit(":", 1)[1] for m in manifests] == ["1", "2"]
+
+
+def test_flow_style_yaml_is_read_although_it_starts_like_json(tmp_path: Path) -> None:
+    manifests, problems = read_manifests(
+        [write(tmp_path, "a.yaml", "{kind: Pod, metadata: {name: a}}\n")]
+    )
+    assert not problems
+    assert manifests[0].body["metadata"]["name"] == "a"
+
+
+def test_a_folder_is_searched_through_and_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    write(tmp_path, "b.yaml", "kind: Pod\nmetadata: {name: b}\n")
+    write(tmp_path, "notes.txt", "not a manifest")
+    write(tmp_path / "deep", "a.yml", "kind: Pod\nmetadata: {name: a}\n")
+    manifests, _ = read_manifests([tmp_path])
+    assert [m.body["metadata"]["name"] for m in manifests] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("just words\n", "no kind"),
+        ("kind: Pod\nmetadata: {}\n", "without metadata.name"),
+        ("kind: Pod\nmetadata: !!python/object/apply:os.system ['true']\n", "not YAML"),
+        ("a: 2024-99-99\nkind: Pod\n", "not YAML"),
+    ],
+)
+def test_what_is_no_object_is_a_problem_with_a_reason(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    manifests, problems = read_manifests([write(tmp_path, "x.yaml", text)])
+    assert not manifests
+    assert message in str(problems[0])
+
+
+def test_a_missing_path_and_an_empty_folder_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match="no such file or folder; check the path"):
+        read_manifests([tmp_path / "nowhere"])
+    with pytest.raises(InventoryError, match="no manifest in this folder; give one"):
+        read_manifests([tmp_path])
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"kind: \xff\n")
+    with pytest.raises(InventoryError, match="not UTF-8"):
+        read_manifests([path])
