@@ -42,8 +42,9 @@ def inventory(pods: int) -> Inventory:
                     service_account="default",
                     host_network=False,
                 )
-    labels = {n: {"kubernetes.io/metadata.name": n, "team": f"t{i // 10}"}
-              for i, n in enumerate(names)}
+    labels = {
+        n: {"kubernetes.io/metadata.name": n, "team": f"t{i // 10}"} for i, n in enumerate(names)
+    }
     return Inventory(namespaces={n: Namespace(n, labels[n]) for n in names}, pods=found)
 
 
@@ -52,17 +53,27 @@ def policies(namespaces: list[str]) -> Iterator[dict[str, Any]]:
     for i, namespace in enumerate(namespaces):
         yield _policy(namespace, "isolate", {"podSelector": {}, "policyTypes": ["Ingress"]})
         team = {"matchLabels": {"team": f"t{i // 10}"}}
-        own = {"podSelector": {"matchExpressions": [
-            {"key": "app", "operator": "In", "values": ["web", "cart"]}]}}
+        own = {
+            "podSelector": {
+                "matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "cart"]}]
+            }
+        }
         block = {"ipBlock": {"cidr": f"192.0.{i % 250}.0/24"}}
-        yield _policy(namespace, "let-in", {
-            "podSelector": {"matchLabels": {"tier": "app"}},
-            "ingress": [
-                {"from": [{"namespaceSelector": team}], "ports": [{"port": "http"}]},
-                {"from": [own], "ports": [{"port": 8000 + i % 50}, {"port": 53, "protocol": "UDP"}]},
-                {"from": [block], "ports": [{"port": 443}]},
-            ],
-        })
+        yield _policy(
+            namespace,
+            "let-in",
+            {
+                "podSelector": {"matchLabels": {"tier": "app"}},
+                "ingress": [
+                    {"from": [{"namespaceSelector": team}], "ports": [{"port": "http"}]},
+                    {
+                        "from": [own],
+                        "ports": [{"port": 8000 + i % 50}, {"port": 53, "protocol": "UDP"}],
+                    },
+                    {"from": [block], "ports": [{"port": 443}]},
+                ],
+            },
+        )
 
 
 def _policy(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +110,9 @@ def main() -> None:
     if len(sys.argv) == 2:
         measure(int(sys.argv[1]))
         return
-    print("| pods | policies | load s | ms a verdict | classes | all connections s | rows | peak MiB |")
+    print(
+        "| pods | policies | load s | ms a verdict | classes | all connections s | rows | peak MiB |"
+    )
     print("| --- " * 8 + "|", flush=True)
     for pods in sys.argv[1:] or ["1000", "3000", "10000"]:
         subprocess.run([sys.executable, "-m", "benchmarks.evaluate", pods], check=True)

@@ -30,7 +30,6 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ingest.batch import Reject
@@ -46,10 +45,8 @@ _MARK = "flowpolicy.json"
 _FOLDERS = ("flows", "rejects", "blocks", "sources", "tmp")
 # Documentation of columns is left out of the files: it would be a tenth of their size.
 _STORED = pa.schema([c.remove_metadata() for c in FLOWS if c.name not in PARTITIONS])
-_HIVE = ds.HivePartitioning(
-    pa.schema([FLOWS.field(name).remove_metadata() for name in PARTITIONS]), segment_encoding="uri"
-)
-_NULL = "__HIVE_DEFAULT_PARTITION__"
+# Where the file without rows lies; no flow is that old, a format rejects unset times.
+_EMPTY = Path("cluster=default", "day=1970-01-01", "empty.parquet")
 _LONGEST_VALUE = 120  # characters of a quoted cluster name in a path
 _STALE_SECONDS = 24 * 3600
 
@@ -104,14 +101,17 @@ class Store:
         """The Parquet files of flows, sorted."""
         return sorted((self.path / "flows").glob("*/*/*.parquet"))
 
-    def flows(self) -> ds.Dataset:
+    def flows(self) -> pa.dataset.Dataset:
         """FLOWS, cluster and day from the path; without rows where nothing was read yet."""
+        # Not at the top: it imports pandas, which takes each worker process a second.
+        import pyarrow.dataset as ds
+
+        keys = pa.schema([FLOWS.field(name).remove_metadata() for name in PARTITIONS])
         return ds.dataset(
-            [str(file) for file in self.files],
+            self.path / "flows",
             schema=FLOWS,
             format="parquet",
-            partitioning=_HIVE,
-            partition_base_dir=str(self.path / "flows"),
+            partitioning=ds.HivePartitioning(keys, segment_encoding="uri"),
         )
 
     def rejects(self) -> pa.Table:
@@ -132,10 +132,9 @@ class Store:
         return sorted({day for _, day in self._partitions()})
 
     def _partitions(self) -> Iterator[tuple[str, date]]:
-        for folder in {file.parent for file in self.files}:
+        for folder in {file.parent for file in self.files if file.name != _EMPTY.name}:
             cluster, day = (part.name.partition("=")[2] for part in (folder.parent, folder))
-            if day != _NULL:
-                yield unquote(cluster), date.fromisoformat(day)
+            yield unquote(cluster), date.fromisoformat(day)
 
     def sources(self) -> list[dict[str, Any]]:
         """What was read, one entry a source: source, lines, flows, skipped, rejects, notes."""
@@ -247,8 +246,8 @@ def create_store(path: str | Path) -> Store:
 
 
 def _add_empty_file(store: Store) -> None:
-    """A file without rows in a partition of nulls: so that every reader finds the columns."""
-    file = store.path / "flows" / f"cluster={_NULL}" / f"day={_NULL}" / "empty.parquet"
+    """A file without rows, so that every reader of a new store finds the columns."""
+    file = store.path / "flows" / _EMPTY
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         store._write_parquet(_STORED.empty_table(), _STORED, file)
@@ -262,14 +261,15 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
-    pairs = flows.select(PARTITIONS).group_by(PARTITIONS).aggregate([]).to_pylist()
-    for pair in pairs:
-        cluster, day = pair["cluster"], pair["day"]
-        if len(pairs) == 1:
-            yield cluster, day, flows
-        else:
-            same = pc.and_(pc.equal(flows["cluster"], cluster), pc.equal(flows["day"], day))
-            yield cluster, day, flows.filter(same)
+    """The flows of each cluster and day; mostly there is one."""
+    clusters, days = (flows[name].unique().to_pylist() for name in PARTITIONS)
+    if len(clusters) == len(days) == 1:
+        yield clusters[0], days[0], flows
+        return
+    for cluster in clusters:
+        of_cluster = flows.filter(pc.equal(flows["cluster"], cluster))
+        for day in of_cluster["day"].unique().to_pylist():
+            yield cluster, day, of_cluster.filter(pc.equal(of_cluster["day"], day))
 
 
 def _quoted(cluster: str) -> str:

@@ -1,4 +1,4 @@
-"""A set of policies over the ends of an inventory: which act on whom, and what their rules match."""
+"""Policies over the ends of an inventory: which act on whom, and what their rules match."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
 
 from recommender.edges import END, WHO
 from recommender.inventory import (
@@ -75,7 +76,7 @@ class _Said:
     service_account: str | None
 
 
-def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
+def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pa.Table:
     """Name every end that the flows mention.
 
     Args:
@@ -99,11 +100,11 @@ def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
         if key not in found:
             found[key] = _who(row, said, locals_, inventory, names)
     columns = ["record_cluster", *END, *(f"is_{name}" for name in WHO)]
-    table = [
-        (*key, who.type, who.namespace, who.kind, who.name, who.address)
-        for key, who in found.items()
-    ]
-    return pd.DataFrame(table, columns=columns)
+    rows_ = [(*key, *(getattr(who, name) for name in WHO)) for key, who in found.items()]
+    values = list(zip(*rows_, strict=True)) or [()] * len(columns)
+    return pa.table(
+        {name: pa.array(column, pa.string()) for name, column in zip(columns, values, strict=True)}
+    )
 
 
 def _said(rows: Iterable[Mapping[str, object]]) -> dict[tuple[object, object], _Said]:

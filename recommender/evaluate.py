@@ -83,14 +83,18 @@ class Evaluator:
         allow = False if False in values else None
         first = next(i for i, verdict in enumerate(found) if verdict.allow is allow)
         names = " to ".join(self.ends.name(end) for end in pairs[first])
-        because = (_noted(why, f"pods disagree; so it is for {names}") for why in found[first].because)
+        because = (
+            _noted(why, f"pods disagree; so it is for {names}") for why in found[first].because
+        )
         return Verdict(allow, tuple(because))
 
     def permitted(self, src: str, dst: str) -> tuple[PortSet, PortSet]:
         """The ports that some pod of `src` may reach at some pod of `dst`, and the unknown ones."""
         allowed, unknown = NO_PORTS, NO_PORTS
         for s, d in self._pairs(src, dst):
-            sides = [self._walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS]
+            sides = [
+                self._walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS
+            ]
             (taken, may_take), (sent, may_send) = sides
             allowed |= sent & taken
             unknown |= (sent | may_send) & (taken | may_take)

@@ -53,7 +53,7 @@ def watch(
     flows = _flows(opened, backend, chosen)
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)
-    ends = ibis.memtable(_typed(resolve(sighted, objects)))
+    ends = ibis.memtable(resolve(sighted, objects))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
     return Watched(chosen, objects, known is None, hourly, classified(hourly, objects, audited=audited))
 
@@ -80,7 +80,3 @@ def _flows(store: Store, backend: ibis.BaseBackend, cluster: str) -> ir.Table:
     )
     return flows.filter(flows.cluster == cluster)
 
-
-def _typed(ends: pd.DataFrame) -> pd.DataFrame:
-    """Text columns all through, also where a column holds nothing but nulls."""
-    return ends.astype(pd.StringDtype())

@@ -1,7 +1,7 @@
 """Policies and connections as short texts, judged in one small cluster, for the dialects' tests.
 
-    shop: web (app=web, account web), cart (app=cart); data: db (app=db, account db; port pg 5432)
-    edge: proxy on its node's network; nodes one (zone=a) and two (zone=b); outside: any address
+shop: web (app=web, account web), cart (app=cart); data: db (app=db, account db; port pg 5432)
+edge: proxy on its node's network; nodes one (zone=a) and two (zone=b); outside: any address
 """
 
 import json

@@ -19,7 +19,9 @@ KINDS = ("netpol-analyzer", "cluster-network-policy", "telepathy")
 
 def cases(kind: str) -> list[Any]:
     if not (CASES / kind).is_dir():
-        return [pytest.param(None, marks=pytest.mark.skip(f"no {CASES / kind} beside the checkout"))]
+        return [
+            pytest.param(None, marks=pytest.mark.skip(f"no {CASES / kind} beside the checkout"))
+        ]
     found = json.loads((CASES / kind / "cases.json").read_text())["cases"]
     return [pytest.param(case, id=case["id"]) for case in found]
 
@@ -57,7 +59,9 @@ def test_all_connections_are_those_recorded(case: dict[str, Any]) -> None:
     ]
     listed = [(c.src, c.dst, c.protocol, c.ports) for c in judge.connectivity("workload")]
     listed = [row for row in listed if row[0] != row[1]]
-    firsts = sorted({first for row in (*expected, *listed) for end in row[:2] for first in _cuts(end)})
+    firsts = sorted(
+        {first for row in (*expected, *listed) for end in row[:2] for first in _cuts(end)}
+    )
     assert _cut(listed, firsts) == _cut(expected, firsts)
 
 

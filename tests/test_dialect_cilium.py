@@ -64,7 +64,9 @@ def test_spec_and_specs_are_both_read_each_with_its_own_rule_indexes():
 
 
 def test_a_policy_without_a_namespace_is_in_the_default_namespace():
-    one = policy(made(API, "CiliumNetworkPolicy", "p", None, spec=f"{{{EVERY_POD}, egress: [{{}}]}}"))
+    one = policy(
+        made(API, "CiliumNetworkPolicy", "p", None, spec=f"{{{EVERY_POD}, egress: [{{}}]}}")
+    )
     assert one.subject == And((label("meta:namespace", "default"),))
 
 
@@ -136,17 +138,22 @@ def test_a_host_policy_selects_no_pod():
             "{endpointSelector: {}, nodeSelector: {}, ingress: [{}]}",
             "spec: needs exactly one of endpointSelector",
         ),
-        ("CiliumNetworkPolicy", "{nodeSelector: {}, ingress: [{}]}", "spec.nodeSelector: may stand"),
+        (
+            "CiliumNetworkPolicy",
+            "{nodeSelector: {}, ingress: [{}]}",
+            "spec.nodeSelector: may stand",
+        ),
         ("CiliumNetworkPolicy", "{endpointSelector: {}, ingress: []}", "spec: needs a rule"),
-        ("CiliumNetworkPolicy", "{endpointSelector: [], ingress: [{}]}", "spec.endpointSelector: must"),
-        ("CiliumNetworkPolicy", "{endpointSelector: {}, ingress: {}}", "spec.ingress: must be a list"),
+        (
+            "CiliumNetworkPolicy",
+            "{endpointSelector: [], ingress: [{}]}",
+            "spec.endpointSelector: must",
+        ),
+        ("CiliumNetworkPolicy", "{endpointSelector: {}, ingress: {a: b}}", "spec.ingress: must"),
     ],
 )
 def test_an_object_without_meaning_is_left_out_and_said(kind, spec, finding):
     found = parsed(made(API, kind, "p", "shop", spec=spec))
-    if finding == "spec.ingress: must be a list":
-        assert [str(f.field) for f in found.findings] in (["spec.ingress"], ["spec"])
-        return
     assert found.policies == ()
     (one,) = found.findings
     assert f"{one.field}: {one.message}".startswith(finding)
@@ -260,9 +267,7 @@ def test_a_selector_of_endpoints_means_neither_nodes_nor_the_world():
 
 
 def test_a_cluster_cannot_be_told():
-    here = cnp(
-        "ingress: [{fromEndpoints: [{matchLabels: {io.cilium.k8s.policy.cluster: east}}]}]"
-    )
+    here = cnp("ingress: [{fromEndpoints: [{matchLabels: {io.cilium.k8s.policy.cluster: east}}]}]")
     assert passes("shop/cart -> shop/web tcp/8080", here) is None
 
 
@@ -298,7 +303,10 @@ def test_a_selector_that_only_excludes_is_unknown_for_what_is_no_pod():
     [
         ("{matchExpressions: [{key: a, operator: Gt, values: ['1']}]}", "[0].operator: must be In"),
         ("{matchExpressions: [{key: a, operator: In}]}", "[0].values: must be given"),
-        ("{matchExpressions: [{key: a, operator: Exists, values: [x]}]}", "[0].values: must not be"),
+        (
+            "{matchExpressions: [{key: a, operator: Exists, values: [x]}]}",
+            "[0].values: must not be",
+        ),
     ],
 )
 def test_a_bad_selector_makes_its_rule_unknown(selector, finding):
@@ -343,7 +351,9 @@ def test_entities_are_read_and_all_and_none_are_everyone_and_nobody():
 
 def test_an_entity_that_the_crd_does_not_list_is_said_and_read():
     one = cnp("egress: [{toEntities: [world-ipv4]}]")
-    assert said(one) == ["spec.egress[0].toEntities[0]: the CRD does not list world-ipv4: write world"]
+    assert said(one) == [
+        "spec.egress[0].toEntities[0]: the CRD does not list world-ipv4: write world"
+    ]
     assert passes("shop/web -> 8.8.8.8 tcp/443", one) is True
     assert passes("shop/web -> data/db tcp/443", one) is False
 
@@ -416,7 +426,9 @@ def test_a_cidr_group_that_is_not_there_is_said_and_cannot_be_told():
 
 
 def test_names_are_read_in_lower_case_without_the_last_dot():
-    one = cnp("egress: [{toFQDNs: [{matchName: API.Bank.example.}, {matchPattern: '*.pay.example'}]}]")
+    one = cnp(
+        "egress: [{toFQDNs: [{matchName: API.Bank.example.}, {matchPattern: '*.pay.example'}]}]"
+    )
     assert rule(one).peer == NamePeer(("*.pay.example", "api.bank.example"))
     assert passes("shop/web -> 8.8.8.8 tcp/443", one) is None
     assert passes("shop/web -> data/db tcp/443", one) is False
@@ -439,7 +451,8 @@ def test_a_service_stands_for_the_pods_behind_it():
 
 def test_a_service_without_a_namespace_is_of_any():
     assert passes(
-        "shop/web -> data/db tcp/1", cnp("egress: [{toServices: [{k8sService: {serviceName: db}}]}]")
+        "shop/web -> data/db tcp/1",
+        cnp("egress: [{toServices: [{k8sService: {serviceName: db}}]}]"),
     )
 
 
@@ -540,7 +553,7 @@ def test_a_named_port_is_resolved_at_each_server():
 
 def test_a_named_port_of_any_protocol_is_looked_for_in_each():
     named = rule(cnp("ingress: [{toPorts: [{ports: [{port: http}]}]}]")).ports.named
-    assert named == (("TCP", "http"), ("UDP", "http"), ("SCTP", "http"))
+    assert set(named) == {("TCP", "http"), ("UDP", "http"), ("SCTP", "http")}
 
 
 def test_a_rule_with_ports_does_not_cover_icmp():
@@ -567,7 +580,10 @@ def test_an_icmp_field_means(field, points):
 @pytest.mark.parametrize(
     ("element", "finding"),
     [
-        ("toPorts: [{ports: [{port: 80, protocol: TCP}]}]", "must be a string: write '80' in quotes"),
+        (
+            "toPorts: [{ports: [{port: 80, protocol: TCP}]}]",
+            "must be a string: write '80' in quotes",
+        ),
         ("toPorts: [{ports: [{protocol: TCP}]}]", "'' is neither a port number nor a port's name"),
         ("toPorts: [{ports: [{port: '70000'}]}]", "70000-70000 is not a range of ports"),
         ("toPorts: [{ports: [{port: '90', endPort: 80}]}]", "90-80 is not a range of ports"),

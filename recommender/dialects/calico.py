@@ -37,7 +37,6 @@ from recommender.model import (
     Direction,
     Finding,
     In,
-    Labels,
     Parsed,
     Peer,
     Policy,
@@ -171,7 +170,8 @@ def _labels(o: Field) -> dict[str, str]:
 
     projectcalico/calico libcalico-go/lib/backend/k8s/resources/resources.go
     """
-    labels: Labels = {k: f.text() for k, f in _fields(o["metadata"]["labels"])}
+    given = o["metadata"]["labels"]
+    labels = {key: given[key].text() for key in given.mapping()}
     stored = o["metadata"]["annotations"]["projectcalico.org/metadata"].value
     try:
         inside: Any = json.loads(stored) if isinstance(stored, str) else {}
@@ -179,10 +179,6 @@ def _labels(o: Field) -> dict[str, str]:
         inside = {}
     kept = inside.get("labels") if isinstance(inside, dict) else None
     return {**labels, **{str(k): str(v) for k, v in (kept or {}).items()}}
-
-
-def _fields(field: Field) -> Iterable[tuple[str, Field]]:
-    return ((str(key), field[str(key)]) for key in field.mapping())
 
 
 # --- policies ----------------------------------------------------------------------------------

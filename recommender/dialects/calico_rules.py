@@ -105,9 +105,9 @@ def selector_in(
 
 
 def all_of(*terms: Selector) -> Selector:
-    """The conjunction of the terms, without those that are always true."""
-    kept = tuple(term for term in terms if term != EVERYTHING)
-    return kept[0] if len(kept) == 1 else And(kept)
+    """The conjunction of the terms, flat: what is always true falls away."""
+    flat = [part for term in terms for part in (term.terms if isinstance(term, And) else (term,))]
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def for_pods(selector: Selector) -> Selector:

@@ -75,7 +75,7 @@ def _groups(objects: Iterable[Field]) -> Iterator[tuple[str, CidrGroup]]:
     for o in objects:
         try:
             labels = o["metadata"]["labels"]
-            named = {str(key): labels[str(key)].text() for key in labels.mapping()}
+            named = {key: labels[key].text() for key in labels.mapping()}
             blocks = tuple(item.block() for item in o["spec"]["externalCIDRs"].items())
             yield o.ref.name, CidrGroup(named, blocks)
         except Refused as refused:

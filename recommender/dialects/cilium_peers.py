@@ -97,8 +97,8 @@ class _Requirement:
 def _requirements(selector: Field) -> Iterator[_Requirement]:
     selector.known("matchLabels", "matchExpressions")
     labels = selector["matchLabels"]
-    for key in sorted(labels.mapping(), key=str):
-        yield _Requirement(*_sourced(str(key)), frozenset({labels[str(key)].text()}), wanted=True)
+    for key in sorted(labels.mapping()):
+        yield _Requirement(*_sourced(key), frozenset({labels[key].text()}), wanted=True)
     for expression in selector["matchExpressions"].items():
         expression.known("key", "operator", "values")
         operator, values = expression["operator"].text(), expression["values"].texts()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from recommender.manifests import Manifest
@@ -52,7 +52,7 @@ class Field:
     def __getitem__(self, key: str) -> Field:
         """The field under `key`; not given where this field is not."""
         path = f"{self.path}.{key}" if self.path else key
-        return replace(self, value=self.mapping().get(key), path=path)
+        return Field(self.mapping().get(key), path, self.ref, self.findings)
 
     def mapping(self) -> Mapping[str, Any]:
         """The map in this field; empty where it is not given."""
@@ -60,13 +60,13 @@ class Field:
             return {}
         if not isinstance(self.value, dict):
             raise Refused(self, "must be a map")
-        return self.value
+        return {str(key): value for key, value in self.value.items()}
 
     def known(self, *keys: str) -> None:
         """Say which keys of this map are none of `keys`: the API server drops them unread."""
         for key in self.mapping():
             if key not in keys:
-                self[str(key)].say("no such field; the API server drops it, so it limits nothing")
+                self[key].say("no such field; the API server drops it, so it limits nothing")
 
     def items(self) -> Iterator[Field]:
         """The fields of the list in this field; none where it is not given."""
@@ -75,7 +75,7 @@ class Field:
         if not isinstance(self.value, list):
             raise Refused(self, "must be a list")
         for i, value in enumerate(self.value):
-            yield replace(self, value=value, path=f"{self.path}[{i}]")
+            yield Field(value, f"{self.path}[{i}]", self.ref, self.findings)
 
     def text(self) -> str:
         """The string in this field; empty where it is not given. A bare scalar is said."""
