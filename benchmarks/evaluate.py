@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from recommender.dialects import kubernetes
@@ -97,7 +98,7 @@ def measure(pods: int) -> None:
     times.append(time.perf_counter())
     rows = judge.connectivity("workload")
     times.append(time.perf_counter())
-    build, verdicts, listing = (after - t for t, after in zip(times, times[1:], strict=False))
+    build, verdicts, listing = (after - t for t, after in pairwise(times))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"| {pods:,} | {len(manifests):,} | {build:.2f} | {verdicts / len(asked) * 1000:.3f} "
@@ -110,9 +111,7 @@ def main() -> None:
     if len(sys.argv) == 2:
         measure(int(sys.argv[1]))
         return
-    print(
-        "| pods | policies | load s | ms a verdict | classes | all connections s | rows | peak MiB |"
-    )
+    print("| pods | policies | load s | verdict ms | classes | all, s | connections | peak MiB |")
     print("| --- " * 8 + "|", flush=True)
     for pods in sys.argv[1:] or ["1000", "3000", "10000"]:
         subprocess.run([sys.executable, "-m", "benchmarks.evaluate", pods], check=True)

@@ -213,13 +213,11 @@ def _established(seen: Sign, reply: bool | None) -> bool | None:
     return True if reply and seen.protocol != "TCP" else None
 
 
-def _reporter(
-    seen: Sign, reply: bool | None, *, guessed: bool, src_local: bool, dst_local: bool
-) -> str | None:
+def _reporter(seen: Sign, reply: bool | None, *, src_local: bool, dst_local: bool) -> str | None:
     """The end that reported; ends are those of the connection, turned around already."""
     if seen.event != "trace" and seen.direction in ("EGRESS", "INGRESS"):
         # Cilium takes every drop for a request, so for a dropped answer its direction is wrong.
-        flip = guessed and bool(reply)
+        flip = bool(reply) and seen.reply is None
         return "src" if (seen.direction == "EGRESS") != flip else "dst"
     if seen.event == "trace" and seen.observation == "TO_ENDPOINT":
         return "src" if reply else "dst"
@@ -243,7 +241,7 @@ class _Reader:
         self.places = Pool("cluster", "node")
         self.extras = Pool("service_namespace", "service", "policies")
         self._no_extras = self.extras.number(None, None, None)
-        self.signs: dict[Key, Sign] = {}
+        self.signs: dict[tuple[Any, ...], Sign] = {}
         self._end_cache: dict[bytes, tuple[int, hubble_ends.End]] = {}
         self._fact_cache: dict[tuple[Any, ...], int] = {}
         self._place_cache: dict[tuple[str | None, str | None], int] = {}
@@ -258,7 +256,7 @@ class _Reader:
         source_port, target_port, key = _key(flow)
         seen = self.signs.get(key)
         if seen is None:
-            seen = self.signs[key] = sign(key)
+            seen = self.signs[key] = sign(Key._make(key))
         if seen.skip is not None:
             return seen.skip
         reply = seen.reply
@@ -276,7 +274,7 @@ class _Reader:
         self.rows.append(
             (
                 instant(flow.time or found.time),
-                self._facts(key, seen, reply, src_end.local, dst_end.local),
+                self._facts(seen, reply, src_end.local, dst_end.local),
                 self._place(found.node_name or flow.node_name, src_end, dst_end),
                 src_number,
                 dst_number,
@@ -310,18 +308,15 @@ class _Reader:
             known = self._end_cache[key] = (self.ends.number(*end.values), end)
         return known
 
-    def _facts(
-        self, key: Key, seen: Sign, reply: bool | None, src_local: bool, dst_local: bool
-    ) -> int:
-        known = self._fact_cache.get((id(seen), reply, src_local, dst_local))
+    def _facts(self, seen: Sign, reply: bool | None, src_local: bool, dst_local: bool) -> int:
+        key = (id(seen), reply, src_local, dst_local)
+        known = self._fact_cache.get(key)
         if known is None:
-            guessed = key.is_reply is None
-            known = self.facts.number(
-                _reporter(seen, reply, guessed=guessed, src_local=src_local, dst_local=dst_local),
+            known = self._fact_cache[key] = self.facts.number(
+                _reporter(seen, reply, src_local=src_local, dst_local=dst_local),
                 seen.verdict, seen.drop_reason, seen.event, seen.observation, reply,
                 _established(seen, reply), seen.protocol, seen.icmp_type,
             )  # fmt: skip
-            self._fact_cache[id(seen), reply, src_local, dst_local] = known
         return known
 
     def _place(self, node_name: str | None, src: hubble_ends.End, dst: hubble_ends.End) -> int:
@@ -352,40 +347,27 @@ class _Reader:
         return known
 
 
-def _key(flow: Flow) -> tuple[int | None, int | None, Key]:
-    """Source and destination port, and the categories of the event."""
+def _key(flow: Flow) -> tuple[int | None, int | None, tuple[Any, ...]]:
+    """Source and destination port, and the values of a Key."""
+    source, destination, protocol, icmp_type, flags = None, None, None, None, NONE
     l4, l7 = flow.l4, flow.l7
-    source, destination, flags, protocol, icmp_type = None, None, NONE, None, None
     if l4 is not None:
-        ports, icmp = l4.TCP or l4.UDP or l4.SCTP, l4.ICMPv4 or l4.ICMPv6
+        ports = l4.TCP or l4.UDP or l4.SCTP
         if ports is not None:
+            protocol = "TCP" if l4.TCP else "UDP" if l4.UDP else "SCTP"
             source, destination = port(ports.source_port), port(ports.destination_port)
             flags = ports.flags
-            protocol = "TCP" if l4.TCP else "UDP" if l4.UDP else "SCTP"
-        elif icmp is not None:
-            protocol, icmp_type = ("ICMP" if l4.ICMPv4 else "ICMPv6"), icmp.type
+        elif (icmp := l4.ICMPv4 or l4.ICMPv6) is not None:
+            protocol, icmp_type = "ICMP" if l4.ICMPv4 else "ICMPv6", icmp.type
         elif l4.VRRP is not NONE or l4.IGMP is not NONE:
             protocol = "IGMP" if l4.VRRP is NONE else "VRRP"
-    dns = l7.dns if l7 is not None else None
-    key = Key(
-        flow.verdict,
-        flow.drop_reason_desc,
-        flow.drop_reason,
-        bytes(flow.event_type),
-        flow.Type,
-        flow.traffic_direction,
-        flow.trace_observation_point,
-        flow.trace_reason,
-        flow.is_reply,
-        flow.reply,
-        protocol,
-        icmp_type,
-        bytes(flags),
-        None if l7 is None else l7.type,
-        dns is not None,
-        bool(dns and dns.ips),
-    )
-    return source, destination, key
+    l7_type, dns = (None, None) if l7 is None else (l7.type, l7.dns)
+    return source, destination, (
+        flow.verdict, flow.drop_reason_desc, flow.drop_reason, bytes(flow.event_type), flow.Type,
+        flow.traffic_direction, flow.trace_observation_point, flow.trace_reason, flow.is_reply,
+        flow.reply, protocol, icmp_type, bytes(flags), l7_type, dns is not None,
+        dns is not None and bool(dns.ips),
+    )  # fmt: skip
 
 
 def _lines(raw: msgspec.Raw) -> str | None:
@@ -405,7 +387,7 @@ def _count(aggregate: hubble_wire.Aggregate) -> int:
 
 def _absent(reader: _Reader) -> frozenset[str]:
     """Fields without which traffic can't be judged and that no flow of the block has."""
-    keys = [key for key, seen in reader.signs.items() if seen.skip is None]
+    keys = [Key._make(key) for key, seen in reader.signs.items() if seen.skip is None]
     traces = [key for key in keys if reader.signs[key].event == "trace"]
     has = {
         "verdict": any(key.verdict for key in keys),

@@ -76,6 +76,8 @@ def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
     for row in _plain(hourly).to_dict("records"):
         if row["client_type"] == "some-node" and row["client_address"] is not None:
             row["client_type"] = "host" if _beside(row, inventory) else "node"
+        if row["server_type"] in ("some-node", "host") and row["server_address"] is not None:
+            row["server_type"] = "node"  # a pod needs a rule to call its own node as well
         if row["server_type"] == "service":
             rows.extend(_behind_service(row, inventory))
         else:

@@ -201,7 +201,7 @@ class _Groups:
         """Each group's classes, and the places of its ends."""
         order = np.argsort(self.of, kind="stable")
         bounds = np.searchsorted(self.of[order], np.arange(1, len(self.classes)))
-        for classes, at in zip(self.classes, np.split(order, bounds), strict=True):
+        for classes, at in zip(self.classes, np.split(order, bounds), strict=False):
             yield classes, at.tolist()
 
 

@@ -68,6 +68,34 @@ def sighted_ends(flows: ir.Table) -> ir.Table:
     return ibis.union(*sides, distinct=True)
 
 
+def outside_calls(flows: ir.Table) -> ir.Table:
+    """Calls that came to pods from addresses that the log cannot tell from nodes.
+
+    That is Calico's log; Hubble's knows its own node by identity.
+
+    Returns:
+        One row per distinct (`ip` of the client, `node` that reported or null, `namespace` and
+        `who` of the server as in END, `port`), and the `hours` in which it was seen.
+    """
+    server = _end(flows, "dst")
+    chosen = flows.select(
+        ip=flows.src_ip,
+        node=flows.node,
+        namespace=server["dst_namespace"],
+        who=server["dst_who"],
+        port=flows.dst_port,
+        hour=flows.time.truncate("h"),
+        chosen=(flows.format == "calico")
+        & (flows.src_type == "outside")
+        & (flows.dst_type == "pod")
+        & (flows.reporter == "dst")
+        & (flows.protocol == "TCP"),
+    ).filter(_.chosen, _.ip.notnull())
+    return chosen.group_by(["ip", "node", "namespace", "who", "port"]).aggregate(
+        hours=_.hour.nunique()
+    )
+
+
 def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
     """Fold flows into edges, by hour.
 

@@ -22,6 +22,8 @@ import pandas as pd
 import pyarrow as pa
 
 from recommender.edges import END, WHO
+from recommender.kubelets import kubelets
+from recommender.who import Who
 from recommender.inventory import (
     Inventory,
     Namespace,
@@ -49,15 +51,12 @@ _APPENDED = {
 _GENERATED_LENGTH = 58  # a generated name keeps this much of its prefix (names/generate.go)
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
-    """One end of an edge: a workload, or another type of end with what names it."""
-
-    type: str
-    namespace: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    address: str | None = None
+def plain_records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows as dicts with Python values, None for null."""
+    records: list[dict[str, object]] = (
+        frame.astype(object).where(frame.notna(), None).to_dict("records")
+    )
+    return records
 
 
 def text_lines(text: object) -> dict[str, str]:
@@ -76,11 +75,12 @@ class _Said:
     service_account: str | None
 
 
-def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pa.Table:
+def resolve(sighted: pd.DataFrame, calls: pd.DataFrame, inventory: Inventory) -> pa.Table:
     """Name every end that the flows mention.
 
     Args:
         sighted: what `edges.sighted_ends` returns.
+        calls: what `edges.outside_calls` returns.
         inventory: of the flows' cluster, or `inventory_of_flows(sighted)`.
 
     Returns:
@@ -90,7 +90,7 @@ def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pa.Table:
         stands for), remote (another cluster's pod), gone (a pod that nothing names any more) or
         unresolved.
     """
-    rows = sighted.astype(object).where(sighted.notna(), None).to_dict("records")
+    rows = plain_records(sighted)
     said = _said(rows)
     locals_ = _local_clusters(rows)
     names = _NameIndex(inventory)
@@ -99,6 +99,11 @@ def resolve(sighted: pd.DataFrame, inventory: Inventory) -> pa.Table:
         key = (row["record_cluster"], *(row[column] for column in END))
         if key not in found:
             found[key] = _who(row, said, locals_, inventory, names)
+    workloads = {(key[3], key[4]): who for key, who in found.items() if who.type == "workload"}
+    own = kubelets(plain_records(calls), workloads, inventory)
+    for key, who in found.items():
+        if who.type == "address" and (who.address, key[-1]) in own:
+            found[key] = Who("host", address=who.address)
     columns = ["record_cluster", *END, *(f"is_{name}" for name in WHO)]
     rows_ = [(*key, *(getattr(who, name) for name in WHO)) for key, who in found.items()]
     values = list(zip(*rows_, strict=True)) or [()] * len(columns)
@@ -313,7 +318,7 @@ def inventory_of_flows(sighted: pd.DataFrame) -> Inventory:
     It misses what did not talk, and labels that the CNI does not log; so extents that are exact
     here may be wider in the cluster.
     """
-    rows = sighted.astype(object).where(sighted.notna(), None).to_dict("records")
+    rows = plain_records(sighted)
     said = _said(rows)
     locals_ = _local_clusters(rows)
     pods: dict[tuple[str, str], Pod] = {}

@@ -63,9 +63,11 @@ class Evaluator:
         """Whether a connection passes, and the rules that make it so.
 
         Args:
-            src, dst: `namespace/pod`, `namespace/workload`, `namespace/kind/workload`, or an
-                address; the address of a pod or a node means that pod or node.
-            protocol, port: null asks for every port of the protocol; ICMP counts type * 256 + code.
+            src: `namespace/pod`, `namespace/workload`, `namespace/kind/workload`, or an address;
+                the address of a pod or a node means that pod or node.
+            dst: likewise.
+            protocol: TCP, UDP, SCTP, ICMP, ICMPv6, or another's name or number.
+            port: null asks for every port of the protocol; ICMP counts type * 256 + code.
 
         Returns:
             A workload stands for all its pods: true where every pair of pods may connect, false
@@ -114,6 +116,8 @@ class Evaluator:
         them; what only a node may do to its own pods, and a pod to itself, is left out.
 
         Args:
+            by: what an end is.
+            protocols: those to list.
             beyond_those_of: list only what this other evaluator doesn't permit. Make each with
                 `beside` the other's policies.
         """
@@ -157,7 +161,9 @@ class Evaluator:
             sides.append((False if denied else None if unknown else True, reasons))
         values = {value for value, _ in sides}
         allow = False if False in values else None if None in values else True
-        return Verdict(allow, tuple(why for value, all in sides if value is allow for why in all))
+        return Verdict(
+            allow, tuple(why for value, found in sides if value is allow for why in found)
+        )
 
     def _walk(
         self, direction: Direction, src: int, dst: int, asked: PortSet
@@ -229,6 +235,8 @@ def evaluator(
     """An evaluator of `policies` over the pods, nodes and namespaces of an inventory.
 
     Args:
+        policies: as the dialects parse them.
+        inventory: who there is; policies that select nobody do nothing.
         names: the addresses of DNS names; a rule on a name without any gives a null verdict.
         staged: whether staged policies act as if they were enforced; else they don't act.
         host_network: what host-network pods are to policies. The API leaves it open; nearly every

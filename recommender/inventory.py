@@ -55,7 +55,8 @@ class Node:
 class Workload:
     """An owner of pods: its selector's `matchLabels`, its template's labels and ports.
 
-    `ports` holds (protocol, container port, name or null).
+    `ports` holds (protocol, container port, name or null), `probes` the TCP ports that the kubelet
+    asks whether the pods are well.
     """
 
     key: WorkloadKey
@@ -64,6 +65,7 @@ class Workload:
     ports: tuple[tuple[str, int, str | None], ...]
     service_account: str
     host_network: bool
+    probes: frozenset[int] = frozenset()
     schedule: str | None = None
 
 
@@ -212,7 +214,11 @@ def inventory_of(manifests: Sequence[Manifest], problems: tuple[str, ...] = ()) 
     nodes = _nodes(by_kind)
     workloads = _workloads(by_kind, owners)
     pods = _pods(by_kind, owners, nodes)
-    _complete(workloads, pods)
+    probes = {
+        (_namespace(m.body), _name(m.body)): _probes(_map(m.body, "spec"))
+        for m in by_kind.get("Pod", ())
+    }
+    _complete(workloads, pods, probes)
     return Inventory(
         namespaces=_namespaces(by_kind, (*workloads, *(p.workload for p in pods.values()))),
         nodes=dict(sorted(nodes.items())),
@@ -284,6 +290,20 @@ def _ports(spec: Mapping[str, Any]) -> tuple[tuple[str, int, str | None], ...]:
         if isinstance(port.get("containerPort"), int)
     }
     return tuple(sorted(rows, key=lambda row: (row[0], row[1], str(row[2]))))
+
+
+def _probes(spec: Mapping[str, Any]) -> frozenset[int]:
+    """The ports of liveness, readiness and startup probes, by number."""
+    found: set[int] = set()
+    for container in _list(spec, "containers"):
+        names = {row.get("name"): row.get("containerPort") for row in _list(container, "ports")}
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            for how in ("httpGet", "tcpSocket", "grpc"):
+                port = _map(container, probe, how).get("port")
+                number = port if isinstance(port, int) else names.get(port)
+                if isinstance(number, int):
+                    found.add(number)
+    return frozenset(found)
 
 
 def _addresses(values: Iterable[Any]) -> tuple[str, ...]:
@@ -391,6 +411,7 @@ def _workload(kind: str, body: Mapping[str, Any], template: Mapping[str, Any]) -
             spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         ),
         host_network=bool(spec.get("hostNetwork")),
+        probes=_probes(spec),
         schedule=str(schedule) if schedule else None,
     )
 
@@ -428,7 +449,11 @@ def _pods(
     return found
 
 
-def _complete(workloads: dict[WorkloadKey, Workload], pods: dict[tuple[str, str], Pod]) -> None:
+def _complete(
+    workloads: dict[WorkloadKey, Workload],
+    pods: dict[tuple[str, str], Pod],
+    probes: Mapping[tuple[str, str], frozenset[int]],
+) -> None:
     """Give every pod a workload and every workload a pod."""
     with_pods = set()
     for pod in pods.values():
@@ -441,6 +466,7 @@ def _complete(workloads: dict[WorkloadKey, Workload], pods: dict[tuple[str, str]
                 ports=pod.ports,
                 service_account=pod.service_account,
                 host_network=pod.host_network,
+                probes=probes[pod.namespace, pod.name],
             )
     for key, workload in workloads.items():
         name = (key.namespace, key.name)

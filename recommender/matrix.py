@@ -132,7 +132,7 @@ class Matrix:
                 for ports, servers in served:
                     self._meet(fates, sure & servers, rule, ports, sure=True)
                     self._meet(fates, may & ~sure & servers, rule, ports, sure=False)
-            fates = mapped(fates, lambda fate: self._end(fate, turn.default))
+            fates = self._ended(fates, turn.default)
         return fates
 
     def _meet(self, fates: Ids, peers: Mask, rule: Rule, ports: PortSet, *, sure: bool) -> None:
@@ -148,8 +148,9 @@ class Matrix:
             self._steps[fate, key] = self._fates.of(met)
         return self._steps[fate, key]
 
-    def _end(self, fate: int, default: Literal["deny", "pass"]) -> int:
-        return self._fates.of(self._fates.values[fate].end(default))
+    def _ended(self, fates: Ids, default: Literal["deny", "pass"]) -> Ids:
+        values = self._fates.values
+        return mapped(fates, lambda fate: self._fates.of(values[fate].end(default)))
 
     def _at(self, peers: Mask) -> Ids:
         """The classes whose ends are in a mask."""

@@ -9,7 +9,6 @@ every dialect's own spelling ends in the same few words:
     meta:namespace             name of the pod's namespace
     meta:service-account       name of the pod's service account
     meta:cluster               name of the pod's Kubernetes cluster
-    set:role                   label of a network set (Calico)
     node:kubernetes.io/...     label of a node (only for `NodePeer`)
 """
 
@@ -24,84 +23,80 @@ DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 Action = Literal["allow", "deny", "pass", "log"]
 Labels = Mapping[str, str]
 
-# --- selectors ---------------------------------------------------------------------------------
+_TEXTS = {"contains": str.__contains__, "starts with": str.startswith, "ends with": str.endswith}
+
+
+class Term:
+    """What all selectors can do."""
+
+    __slots__ = ()
+
+    def matches(self, labels: Labels) -> bool:
+        """Whether the selector is true of these labels."""
+        match self:
+            case Has(key=key):
+                return key in labels
+            case In(key=key, values=values):
+                return labels.get(key) in values
+            case Text(key=key, how=how, text=text):
+                return key in labels and _TEXTS[how](labels[key], text)
+            case Not(term=term):
+                return not term.matches(labels)
+            case And(terms=terms):
+                return all(term.matches(labels) for term in terms)
+            case Or(terms=terms):
+                return any(term.matches(labels) for term in terms)
+        raise TypeError(f"{self!r} is no selector")
 
 
 @dataclass(frozen=True, slots=True)
-class Has:
+class Has(Term):
     """True where the key is present."""
 
     key: str
 
-    def matches(self, labels: Labels) -> bool:
-        return self.key in labels
-
 
 @dataclass(frozen=True, slots=True)
-class In:
+class In(Term):
     """True where the key is present and its value is one of `values`."""
 
     key: str
     values: frozenset[str]
 
-    def matches(self, labels: Labels) -> bool:
-        return labels.get(self.key) in self.values
-
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Term):
     """True where the key is present and its value contains, starts or ends with `text`."""
 
     key: str
     how: Literal["contains", "starts with", "ends with"]
     text: str
 
-    def matches(self, labels: Labels) -> bool:
-        value = labels.get(self.key)
-        if value is None:
-            return False
-        if self.how == "contains":
-            return self.text in value
-        return (
-            value.startswith(self.text) if self.how == "starts with" else value.endswith(self.text)
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(Term):
     """True where `term` is false; so `Not(In(...))` is true for an absent key, as in Kubernetes."""
 
     term: Selector
 
-    def matches(self, labels: Labels) -> bool:
-        return not self.term.matches(labels)
-
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(Term):
     """True where every term is; `And(())` selects everything."""
 
     terms: tuple[Selector, ...] = ()
 
-    def matches(self, labels: Labels) -> bool:
-        return all(term.matches(labels) for term in self.terms)
-
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(Term):
     """True where some term is; `Or(())` selects nothing."""
 
     terms: tuple[Selector, ...] = ()
-
-    def matches(self, labels: Labels) -> bool:
-        return any(term.matches(labels) for term in self.terms)
 
 
 Selector = Has | In | Text | Not | And | Or
 EVERYTHING = And(())
 NOTHING = Or(())
-
-# --- ports -------------------------------------------------------------------------------------
 
 PORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
 Interval = tuple[int, int]
@@ -157,19 +152,7 @@ class PortSet:
         return PortSet.of(merged)
 
     def __and__(self, other: PortSet) -> PortSet:
-        if self == other:
-            return self
-        return PortSet.of(
-            {
-                protocol: [
-                    (max(a, c), min(b, d))
-                    for a, b in ivs
-                    for c, d in other.intervals(protocol)
-                    if max(a, c) <= min(b, d)
-                ]
-                for protocol, ivs in self.by_protocol
-            }
-        )
+        return self if self == other else self - (self - other)
 
     def __sub__(self, other: PortSet) -> PortSet:
         return PortSet.of({p: _minus(ivs, other.intervals(p)) for p, ivs in self.by_protocol})
@@ -178,28 +161,18 @@ class PortSet:
         return not self - other
 
 
-def _minus(left: Iterable[Interval], right: tuple[Interval, ...]) -> list[Interval]:
-    out = []
-    for low, high in left:
-        for cut_low, cut_high in right:
-            if cut_high < low or cut_low > high:
-                continue
-            if cut_low > low:
-                out.append((low, cut_low - 1))
-            low = cut_high + 1
-            if low > high:
-                break
-        if low <= high:
-            out.append((low, high))
-    return out
+def _minus(left: Iterable[Interval], right: Iterable[Interval]) -> Iterable[Interval]:
+    for low, high in right:
+        parts = [part for a, b in left for part in ((a, min(b, low - 1)), (max(a, high + 1), b))]
+        left = [(a, b) for a, b in parts if a <= b]
+    return left
 
 
 ALL_PORTS = PortSet.of(
     {
-        **{protocol: [(1, 65535)] for protocol in PORT_PROTOCOLS},
-        "ICMP": [(0, 65535)],
-        "ICMPv6": [(0, 65535)],
-        "OTHER": [(0, 0)],
+        **dict.fromkeys(PORT_PROTOCOLS, ((1, 65535),)),
+        **dict.fromkeys(("ICMP", "ICMPv6"), ((0, 65535),)),
+        "OTHER": ((0, 0),),
     }
 )
 NO_PORTS = PortSet()
@@ -215,9 +188,6 @@ class Ports:
     numbers: PortSet = ALL_PORTS
     named: tuple[tuple[str, str], ...] = ()
     not_named: tuple[tuple[str, str], ...] = ()
-
-
-# --- peers -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +279,6 @@ Peer = (
     | AnyOf
     | UnknownPeer
 )
-
-# --- rules and policies ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,9 +383,6 @@ class Parsed:
     policies: tuple[Policy, ...] = ()
     findings: tuple[Finding, ...] = ()
     unknown_kinds: tuple[tuple[str, int], ...] = ()
-
-
-# --- verdicts ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def watch(
     flows = _flows(opened, backend, chosen)
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)
-    ends = ibis.memtable(resolve(sighted, objects))
+    calls = folding.fetch(folding.outside_calls(flows), backend)
+    ends = ibis.memtable(resolve(sighted, calls, objects))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
     return Watched(chosen, objects, known is None, hourly, classified(hourly, objects, audited=audited))
 

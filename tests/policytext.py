@@ -4,10 +4,12 @@ shop: web (app=web, account web), cart (app=cart); data: db (app=db, account db;
 edge: proxy on its node's network; nodes one (zone=a) and two (zone=b); outside: any address
 """
 
+import copy
 import json
 from typing import Any
 
 import yaml
+from hypothesis import strategies as st
 
 from recommender.dialects import parse_policies
 from recommender.evaluate import evaluator
@@ -142,3 +144,27 @@ def made(api: str, kind: str, name: str, namespace: str | None, **fields: Any) -
         else:
             body[key] = value
     return json.dumps(body)
+
+
+# --- manifests with one thing wrong ------------------------------------------------------------
+
+_WRONG = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 70_000), st.floats(), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+@st.composite
+def broken(draw: st.DrawFn, text: str) -> dict[str, Any]:
+    """The object of a text, with another value somewhere below `spec`."""
+    body: dict[str, Any] = copy.deepcopy(yaml.safe_load(text))
+    at: Any = body
+    key: Any = "spec"
+    while isinstance(at[key], dict | list) and at[key] and draw(st.integers(0, 5)):
+        at = at[key]
+        key = draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+    at[key] = draw(_WRONG)
+    return body

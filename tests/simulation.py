@@ -38,6 +38,7 @@ class Simulation:
     nodes: dict[str, str]
     seed: int = 1
     hours: int = 48
+    with_host: bool = True
     wanted: set[tuple[str, str, str, int]] = field(default_factory=set)
     connections: list[Connection] = field(default_factory=list)
 
@@ -61,6 +62,23 @@ class Simulation:
                 continue
             at = START + timedelta(seconds=self.random.randrange(self.hours * 3600))
             self.connections.append(Connection(at, src, dst, protocol, port))
+
+    def probes(self, workload: str, port: int) -> None:
+        """The kubelet of each pod's own node asks whether it is well; no rule is needed."""
+        for pod in self.of(workload):
+            for hour in range(self.hours):
+                at = START + timedelta(hours=hour, minutes=7)
+                address = self.nodes[pod["node"]]
+                self.connections.append(Connection(at, address, pod, "TCP", port))
+
+    def from_node(self, node: str, server: str, protocol: str, port: int) -> None:
+        """A process on one node calls the pods on the other nodes."""
+        address = self.nodes[node]
+        self.wanted.add((address, server, protocol, port))
+        for pod in self.of(server):
+            if pod["node"] != node:
+                at = START + timedelta(seconds=self.random.randrange(self.hours * 3600))
+                self.connections.append(Connection(at, address, pod, protocol, port))
 
     def scan(self, client: str, targets: int = 40) -> None:
         """One pod tries many ports of many pods within a minute; nobody answers."""
@@ -217,7 +235,7 @@ class Simulation:
                 "bytes_in": back * 100, "bytes_out": out * 100,
                 "packets_in": back, "packets_out": out,
                 "num_flows": 1, "num_flows_started": 1, "num_flows_completed": 1,
-                "host": node,
+                **({"host": node} if self.with_host else {}),
             }  # fmt: skip
 
     def _calico_end(self, which: str, end: Pod | str) -> dict[str, Any]:

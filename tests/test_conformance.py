@@ -48,8 +48,8 @@ def test_single_verdicts_are_those_recorded(kind: str, case: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("case", cases("netpol-analyzer"))
 def test_all_connections_are_those_recorded(case: dict[str, Any]) -> None:
-    files = [path for path in (CASES / "netpol-analyzer" / case["dir"]).iterdir()]
-    files = [path for path in files if path.name != "connlist_output.json"]
+    folder = CASES / "netpol-analyzer" / case["dir"]
+    files = [path for path in folder.iterdir() if path.name != "connlist_output.json"]
     judge = judge_of(files, files)
     known = judge.ends.workloads
     expected = [

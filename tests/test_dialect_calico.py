@@ -2,7 +2,8 @@ import json
 import math
 
 import pytest
-from policytext import made, parsed, passes, policy, reason, rule, said
+from hypothesis import given
+from policytext import broken, made, parsed, passes, policy, reason, rule, said
 
 from recommender.model import (
     ALL_PORTS,
@@ -795,3 +796,55 @@ def test_a_staged_kubernetes_policy_is_read_as_one_of_kubernetes():
 def test_a_bad_staged_action_is_said():
     one = np("stagedAction: Apply", kind="StagedNetworkPolicy")
     assert said(one) == ["spec.stagedAction: must be Set, Delete, Learn or Ignore"]
+
+
+# --- laws --------------------------------------------------------------------------------------
+
+EVERYTHING_AT_ONCE = """
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: p, labels: {a: b}}
+spec:
+  tier: default
+  order: 5
+  selector: has(app)
+  namespaceSelector: team == 'sales'
+  serviceAccountSelector: has(role)
+  types: [Ingress, Egress]
+  ingress:
+    - action: Allow
+      protocol: TCP
+      ipVersion: 4
+      http: {methods: [GET], paths: [{exact: /a}]}
+      source: {nets: [1.0.0.0/8], notNets: [1.1.0.0/16], selector: all(), notSelector: has(x)}
+      destination: {ports: [80, "90:95", http], notPorts: [85], selector: has(app)}
+    - action: Log
+      protocol: ICMP
+      icmp: {type: 8, code: 0}
+      notICMP: {type: 3}
+  egress:
+    - action: Pass
+      notProtocol: 47
+      destination: {services: {name: db, namespace: data}}
+    - action: Deny
+      metadata: {annotations: {why: x}}
+      source: {serviceAccounts: {names: [a], selector: has(b)}, namespaceSelector: all()}
+      destination: {domains: [a.example], namespaceSelector: global()}
+"""
+A_SET = """
+apiVersion: projectcalico.org/v3
+kind: NetworkSet
+metadata: {name: s, namespace: shop, labels: {a: b}}
+spec: {nets: [1.1.1.1], allowedEgressDomains: [a.example]}
+"""
+
+
+@given(broken(EVERYTHING_AT_ONCE))
+def test_whatever_stands_in_a_field_is_read_or_said(body):
+    found = parsed(json.dumps(body))
+    assert found.policies or found.findings or body["spec"].get("doNotTrack")
+
+
+@given(broken(A_SET))
+def test_whatever_stands_in_a_set_is_read_or_said(body):
+    assert parsed(json.dumps(body), gnp("ingress: [{action: Allow}]")).policies

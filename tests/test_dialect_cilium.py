@@ -1,5 +1,8 @@
+import json
+
 import pytest
-from policytext import made, parsed, passes, policy, reason, rule, said
+from hypothesis import given
+from policytext import broken, made, parsed, passes, policy, reason, rule, said
 
 from recommender.model import (
     EVERYTHING,
@@ -534,7 +537,7 @@ ALL = [(1, 65535)]
         ("port: '80', endPort: 90, protocol: UDP", {"UDP": [(80, 90)]}),
         ("port: '80', endPort: 0, protocol: UDP", {"UDP": [(80, 80)]}),
         ("port: '0', protocol: SCTP", {"SCTP": ALL}),
-        ("port: '0'", {p: ALL for p in ("TCP", "UDP", "SCTP")}),
+        ("port: '0'", dict.fromkeys(("TCP", "UDP", "SCTP"), ALL)),
         ("port: '0', protocol: VRRP", {"VRRP": [(0, 0)]}),
     ],
 )
@@ -709,3 +712,38 @@ def test_a_deny_rule_knows_addresses_and_ports_only(element):
     one = cnp(f"egressDeny: [{{{element}}}], enableDefaultDeny: {{egress: false}}")
     assert "may not stand in a deny rule" in said(one)[0]
     assert passes("shop/web -> 8.8.8.8 tcp/80", one) is None
+
+
+# --- laws --------------------------------------------------------------------------------------
+
+EVERYTHING_AT_ONCE = """
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: p}
+spec:
+  endpointSelector: {matchLabels: {a: b}, matchExpressions: [{key: c, operator: In, values: [d]}]}
+  enableDefaultDeny: {ingress: true}
+  ingress:
+    - fromEndpoints: [{matchExpressions: [{key: c, operator: NotIn, values: [d]}]}]
+      toPorts: [{ports: [{port: "1", endPort: 2, protocol: TCP}], rules: {http: [{path: /}]}}]
+    - fromNodes: [{matchLabels: {zone: a}}]
+      icmps: [{fields: [{family: IPv6, type: EchoRequest}]}]
+  egress:
+    - toCIDRSet: [{cidr: 1.0.0.0/8, except: [1.1.0.0/16]}, {cidrGroupRef: g}]
+      authentication: {mode: required}
+    - toFQDNs: [{matchName: a.example}, {matchPattern: "*.b.example"}]
+      toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchPattern: "*"}]}, serverNames: [a]}]
+    - toServices: [{k8sService: {serviceName: db, namespace: data}}]
+    - toEntities: [world]
+      toRequires: [{}]
+  egressDeny:
+    - toCIDR: [1.0.0.0/8]
+      toPorts: [{ports: [{port: http}]}]
+    - toGroups: [{aws: {region: x}}]
+"""
+
+
+@given(broken(EVERYTHING_AT_ONCE))
+def test_whatever_stands_in_a_field_is_read_or_said(body):
+    found = parsed(json.dumps(body))
+    assert found.policies or found.findings

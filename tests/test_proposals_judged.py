@@ -46,7 +46,7 @@ class Cluster:
 
     def add(
         self, key: str, labels: dict[str, str], match: dict[str, str] | None = None,
-        replicas: int = 2, ports: tuple[tuple[str, str, int], ...] = (),
+        replicas: int = 2, ports: tuple[tuple[str, str, int], ...] = (), probe: int | None = None,
     ) -> None:
         """Add a workload `namespace/Kind/name` with its pods."""
         namespace, kind, name = key.split("/")
@@ -55,9 +55,11 @@ class Cluster:
             self.objects.append(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
             )
-        containers = [
+        containers: list[dict[str, Any]] = [
             {"name": "c", "ports": [{"protocol": t, "name": n, "containerPort": p} for t, n, p in ports]}
         ]
+        if probe is not None:
+            containers[0]["readinessProbe"] = {"tcpSocket": {"port": probe}}
         template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
         body: dict[str, Any] = {
             "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": namespace},
@@ -119,11 +121,11 @@ def boutique() -> tuple[Cluster, Simulation]:
     """A shop in the shape that public demo applications have, with the traps of real clusters."""
     c = Cluster(7)
     c.add("kube-system/Deployment/coredns", {"k8s-app": "kube-dns"}, ports=(("UDP", "dns", 53), ("TCP", "dns-tcp", 53)))
-    c.add("shop/Deployment/frontend", {"app": "frontend"}, replicas=3, ports=(("TCP", "http", 8080),))
+    c.add("shop/Deployment/frontend", {"app": "frontend"}, replicas=3, ports=(("TCP", "http", 8080),), probe=8080)
     c.add("shop/Deployment/cart", {"app": "cart"}, ports=(("TCP", "grpc", 7070),))
     c.add("shop/StatefulSet/redis", {"app": "redis"}, replicas=3)
     c.add("shop/Deployment/reviews-v1", {"app": "reviews", "version": "v1"})
-    c.add("shop/Deployment/reviews-v2", {"app": "reviews", "version": "v2"})
+    c.add("shop/Deployment/reviews-v2", {"app": "reviews", "version": "v2"}, probe=9080)
     c.add("shop/Deployment/pay", {"app": "pay"})
     c.add("shop/Deployment/pay-canary", {"app": "pay", "track": "canary"}, match={"app": "pay"})
     c.add("ops/Deployment/prometheus", {"app.kubernetes.io/name": "prometheus"}, replicas=1)
@@ -147,6 +149,10 @@ def boutique() -> tuple[Cluster, Simulation]:
     s.want("shop/Deployment/pay", "203.0.113.10", "TCP", 443)
     s.want("shop/Deployment/pay", "203.0.113.11", "TCP", 443)
     s.want("198.51.100.7", "shop/Deployment/frontend", "TCP", 8080)
+    s.want("10.99.0.7", "shop/Deployment/frontend", "TCP", 8080, times=1)
+    s.probes("shop/Deployment/frontend", 8080)
+    s.probes("shop/Deployment/reviews-v2", 9080)
+    s.want("shop/Deployment/pay", NODES["node-3"], "TCP", 6443)
     s.scan("shop/Deployment/reviews-v1")
     return c, s
 
@@ -166,7 +172,7 @@ def assert_exact(out: Path, pods: list[dict[str, Any]], simulation: Simulation) 
     ports = {(protocol, port) for *_, protocol, port in simulation.wanted}
     ports |= {(c.protocol, c.port) for c in simulation.connections} | {("TCP", 1), ("TCP", 53)}
     outside = {e for edge in simulation.wanted for e in edge[:2] if "/" not in e}
-    outside |= {"203.0.113.9", "8.8.8.8", "192.168.0.1"}
+    outside |= {"203.0.113.9", "8.8.8.8", *NODES.values()}
 
     def key(end: dict[str, Any] | str) -> str:
         return end if isinstance(end, str) else f"{end['namespace']}/{end['workload']}"
@@ -187,6 +193,21 @@ def assert_exact(out: Path, pods: list[dict[str, Any]], simulation: Simulation) 
 def test_nothing_wanted_is_denied_and_nothing_else_opens(tmp_path: Path, form: str) -> None:
     cluster, simulation = boutique()
     out = recommended(tmp_path, form, getattr(simulation, form)(), cluster.objects)
+    assert_exact(out, cluster.pods, simulation)
+
+
+@pytest.mark.parametrize("form", ["hubble", "calico"])
+def test_another_node_gets_a_rule_and_a_pods_own_node_does_not(tmp_path: Path, form: str) -> None:
+    cluster, simulation = boutique()
+    simulation.from_node("node-2", "shop/Deployment/frontend", "TCP", 8443)
+    out = recommended(tmp_path, form, getattr(simulation, form)(), cluster.objects)
+    assert_exact(out, cluster.pods, simulation)
+
+
+def test_probes_are_told_without_the_name_of_the_reporting_node(tmp_path: Path) -> None:
+    cluster, simulation = boutique()
+    simulation.with_host = False
+    out = recommended(tmp_path, "calico", simulation.calico(), cluster.objects)
     assert_exact(out, cluster.pods, simulation)
 
 

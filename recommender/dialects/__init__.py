@@ -8,35 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import Protocol
 
+from recommender.dialects import calico, cilium, clusternetworkpolicy, kubernetes
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import Parsed
 
 
 class Dialect(Protocol):
-    """What every module of this package offers."""
+    """What every module of this package offers.
 
-    @property
-    def KINDS(self) -> frozenset[tuple[str, str]]:
-        """The (apiVersion, kind) pairs of the dialect's policies and of what they refer to."""
+    `KINDS` are the (apiVersion, kind) pairs of its policies, and of what only they refer to.
+    """
+
+    KINDS: frozenset[tuple[str, str]]
 
     def parse(self, manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
         """The policies of these manifests, all of this dialect's kinds, in their order."""
 
 
 DIALECTS: dict[str, Dialect] = {
-    name: cast(Dialect, import_module(f"{__name__}.{name}"))
-    for name in ("kubernetes", "cilium", "calico", "clusternetworkpolicy")
-    if find_spec(f"{__name__}.{name}")
+    "kubernetes": kubernetes,
+    "cilium": cilium,
+    "calico": calico,
+    "clusternetworkpolicy": clusternetworkpolicy,
 }
 
 
 def parse_policies(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
-    """Read the policies among `manifests`; kinds that no dialect knows are counted, not an error."""
+    """Read the policies among `manifests`; kinds that no dialect knows are counted."""
     names = {kind: name for name, dialect in DIALECTS.items() for kind in dialect.KINDS}
     by_dialect: dict[str, list[Manifest]] = {name: [] for name in DIALECTS}
     unknown: Counter[str] = Counter()

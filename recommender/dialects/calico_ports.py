@@ -25,10 +25,10 @@ def protocol_in(field: Field) -> str | None:
         if found != field.value:
             field.say(f"must be written {found}")
         return found
-    number = field.number() if not isinstance(field.value, str) else int(field.value)
+    number = field.whole() if not isinstance(field.value, str) else int(field.value)
     if number is None or not 1 <= number <= 255:
         raise Refused(field, f"{field.value!r} is not a protocol number, 1-255")
-    return _NUMBERED.get(int(number), str(int(number)))
+    return _NUMBERED.get(number, str(number))
 
 
 def _all_of(protocol: str) -> PortSet:
@@ -41,7 +41,7 @@ def _icmp(field: Field, protocol: str | None) -> PortSet:
     field.known("type", "code")
     if protocol not in ("ICMP", "ICMPv6"):
         raise Refused(field, "needs protocol ICMP or ICMPv6")
-    kind, code = field["type"].number(), field["code"].number()
+    kind, code = field["type"].whole(), field["code"].whole()
     if kind is None:
         if code is not None:
             raise Refused(field["code"], "needs a type")
@@ -49,7 +49,7 @@ def _icmp(field: Field, protocol: str | None) -> PortSet:
     for part, value in (("type", kind), ("code", code or 0)):
         if not 0 <= value <= 255:
             raise Refused(field[part], "must be 0-255")
-    low = int(kind) * 256 + int(code or 0)
+    low = kind * 256 + (code or 0)
     return PortSet.one(protocol, low, low if code is not None else low + 255)
 
 

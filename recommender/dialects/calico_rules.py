@@ -316,7 +316,7 @@ def _unknown_restrictions(rule: Field) -> list[Peer]:
 
 def _version(rule: Field, peers: Sequence[Peer]) -> Peer | None:
     """The addresses of one IP version, where nothing else in the rule says the version."""
-    version = rule["ipVersion"].number()
+    version = rule["ipVersion"].whole()
     if version is None:
         return None
     if version not in _EVERY_ADDRESS:
@@ -324,7 +324,7 @@ def _version(rule: Field, peers: Sequence[Peer]) -> Peer | None:
     told = any(isinstance(peer, AddressPeer) for peer in peers)
     if told or protocol_in(rule["protocol"]) in ("ICMP", "ICMPv6"):
         return None
-    return AddressPeer((_EVERY_ADDRESS[int(version)],), reach="all")
+    return AddressPeer((_EVERY_ADDRESS[version],), reach="all")
 
 
 def _http(http: Field) -> str | None:
@@ -376,7 +376,7 @@ def _check_versions(rule: Field) -> None:
     versions = {6 if ":" in net.text() else 4: net for nets in lists for net in nets.items()}
     if len(versions) > 1:
         versions[6].say(f"IPv6 may not stand beside the IPv4 of {versions[4].path}")
-    asked = rule["ipVersion"].number()
+    asked = rule["ipVersion"].whole()
     for name in ("protocol", "notProtocol"):
         wanted = {"ICMP": 4, "ICMPv6": 6}.get(protocol_in(rule[name]) or "")
         if wanted and asked not in (None, wanted):

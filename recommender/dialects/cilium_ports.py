@@ -101,11 +101,11 @@ def _ports(ports: Field) -> Iterator[Ports]:
 def _port(port: Field) -> Ports:
     """One port, range or name of each protocol; port 0 is all of them."""
     port.known("port", "endPort", "protocol")
-    text, end = port["port"].text(), port["endPort"].number()
+    text, end = port["port"].text(), port["endPort"].whole()
     protocols = _protocols(port["protocol"])
     if _NUMBER.fullmatch(text):
         low = int(text)
-        high = int(end or low) if low else 65535
+        high = (end or low) if low else 65535
         if not low <= high <= 65535:
             bad = port["endPort"] if end else port["port"]
             raise Refused(bad, f"{low}-{high} is not a range of ports")
@@ -213,7 +213,7 @@ def _check_layer7(entry: Field, kind: str, direction: Direction) -> None:
     for port in entry["ports"].items():
         if port["port"].text() == "0":
             port["port"].say("0 may not stand beside layer 7 rules")
-        if kind == "dns" and port["endPort"].number():
+        if kind == "dns" and port["endPort"].whole():
             port["endPort"].say("may not stand beside DNS rules")
         if kind != "dns" and port["protocol"].text() != "TCP":
             port["protocol"].say("must be TCP beside layer 7 rules")

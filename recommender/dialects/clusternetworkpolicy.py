@@ -44,7 +44,7 @@ ACTIONS: dict[str, Action] = {"Accept": "allow", "Deny": "deny", "Pass": "pass"}
 MOST = 25
 
 
-def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
+def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noqa: ARG001
     """The policies of these manifests; one that the API server would refuse is a finding."""
     return parsed(manifests, _policy, namespaced=False)
 
@@ -76,6 +76,8 @@ def _rules(field: Field, key: str) -> Iterator[Rule]:
         peers = tuple(_peer(peer, key) for peer in _few(rule[key]))
         if not peers:
             raise Refused(rule[key], "a rule needs at least one peer")
+        if action.value != "Accept" and any(isinstance(peer, NamePeer) for peer in peers):
+            raise Refused(rule[key], "domain names can only be accepted")
         peer = peers[0] if len(peers) == 1 else AnyOf(peers)
         ports = _ports(rule["protocols"])
         if key == "to" and ports.named and not all(isinstance(p, LabelPeer) for p in peers):

@@ -7,6 +7,7 @@ has none stops the reading of its rule (`Refused`), which then cannot be judged.
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +100,19 @@ class Field:
 
     def number(self) -> float | None:
         """The number in this field; null where it is not given."""
-        if self.value is None:
-            return None
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+        value = self.value
+        if value is None or isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if not isinstance(value, float) or not math.isfinite(value):
             raise Refused(self, "must be a number")
-        return self.value
+        return value
+
+    def whole(self) -> int | None:
+        """The whole number in this field; null where it is not given."""
+        value = self.number()
+        if isinstance(value, float):
+            raise Refused(self, "must be a whole number")
+        return value
 
     def block(self) -> str:
         """The CIDR in this field, canonical; an address without a mask is said."""

@@ -53,7 +53,7 @@ TYPES: dict[str, Direction] = {"Ingress": "ingress", "Egress": "egress"}
 PEERS: dict[Direction, str] = {"ingress": "from", "egress": "to"}
 
 
-def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
+def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noqa: ARG001
     """The policies of these manifests; one that the API server would refuse is a finding."""
     return parsed(manifests, _policy, namespaced=True)
 
@@ -195,9 +195,6 @@ def _port(entry: Field) -> PortSet | tuple[str, str]:
     if high < low:
         raise Refused(end, f"{high} is below port {low}")
     return PortSet.one(protocol, low, high)
-
-
-# --- render ------------------------------------------------------------------------------------
 
 
 def render(policy: Policy) -> dict[str, Any]:
