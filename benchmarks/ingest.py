@@ -168,7 +168,9 @@ def main() -> None:
         log = Path(folder) / "events.log"
         write_log(log, given.lines, given.bad, seed=7)
         mib = log.stat().st_size / 2**20
-        print(f"{given.lines:,} lines, {mib:,.0f} MiB, {mib * 2**20 / given.lines:,.0f} bytes a line")
+        print(
+            f"{given.lines:,} lines, {mib:,.0f} MiB, {mib * 2**20 / given.lines:,.0f} bytes a line"
+        )
         ours = []
         for number in range(given.repeat):
             store = Path(folder) / f"store-{number}"

@@ -16,10 +16,10 @@ import msgspec
 import pyarrow as pa
 
 from ingest.schema import FLOWS, TIME
-from ingest.values import Unreadable
+from ingest.values import UnreadableError
 
 TEXT_LIMIT = 2_000
-TROUBLE = (Unreadable, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+TROUBLE = (UnreadableError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Reject(NamedTuple):
@@ -60,6 +60,7 @@ class Pool:
         self._numbers: dict[tuple[Any, ...], int] = {}
 
     def number(self, *values: Any) -> int:
+        """The number of a group of values, in the order of the columns."""
         return self._numbers.setdefault(values, len(self._numbers))
 
     def arrays(self, numbers: Sequence[int], prefix: str = "") -> dict[str, pa.Array]:
@@ -147,9 +148,9 @@ def shown(line: bytes) -> str:
 
 def _why(error: Exception) -> tuple[str, str | None]:
     match error:
-        case Unreadable():
+        case UnreadableError():
             return error.reason, error.detail
-        case msgspec.ValidationError() if " - at " not in str(error):
+        case msgspec.ValidationError() if str(error).startswith("Expected `object`,"):
             return "not a flow record", str(error)[:200]
         case msgspec.ValidationError():
             return "wrong type", str(error)[:200]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from ingest.batch import Batch, Lines, Pool, flows_table
-from ingest.values import MICROSECONDS, Unreadable, address, lines, port, text
+from ingest.values import MICROSECONDS, UnreadableError, address, lines, port, text
 
 DEFAULT_CLUSTER = "default"
 
@@ -92,12 +93,12 @@ def decode(line: bytes) -> Record:
     """The line's record.
 
     Raises:
-        Unreadable: it is JSON, but no record of Calico Enterprise.
+        UnreadableError: it is JSON, but no record of Calico Enterprise.
         msgspec.DecodeError: it is no JSON, or a value has the wrong type.
     """
     record = _RECORD.decode(line)
     if record.source_name_aggr is None and record.dest_name_aggr is None:
-        raise Unreadable("not a flow record", "neither source_name_aggr nor dest_name_aggr")
+        raise UnreadableError("not a flow record", "neither source_name_aggr nor dest_name_aggr")
     return record
 
 
@@ -109,19 +110,19 @@ def _verdict(record: Record) -> str:
     verdict = _VERDICTS.get((record.action or "").lower())
     if verdict is None:
         # `pass` hands over to the next tier: it is never the outcome of a connection.
-        raise Unreadable("unknown action", repr(record.action)[:200])
+        raise UnreadableError("unknown action", repr(record.action)[:200])
     return verdict
 
 
 def _reporter(record: Record) -> str | None:
-    """src or dst; null for a host that only forwarded."""
+    """The reporting end, `src` or `dst`; null for a host that only forwarded."""
     said = {part.strip() for part in (record.reporter or "").lower().split(",")}
     for end in ("src", "dst"):
         if end in said:
             return end
     if "fwd" in said:
         return None
-    raise Unreadable("unknown reporter", repr(record.reporter)[:200])
+    raise UnreadableError("unknown reporter", repr(record.reporter)[:200])
 
 
 def _skip(record: Record, reporter: str | None) -> str | None:
@@ -137,7 +138,7 @@ def _skip(record: Record, reporter: str | None) -> str | None:
 
 def _time(value: Number, name: str) -> int:
     if value is None or not 0 < value < _LATEST:
-        raise Unreadable("unreadable time", f"{name} is {value!r}"[:200])
+        raise UnreadableError("unreadable time", f"{name} is {value!r}"[:200])
     return int(value * MICROSECONDS)
 
 
@@ -146,7 +147,7 @@ def _port(value: int | str | None) -> int | None:
         if not value or value == "-":
             return None
         if not (value.isascii() and value.isdecimal() and len(value) < 10):
-            raise Unreadable("bad port", repr(value)[:200])
+            raise UnreadableError("bad port", repr(value)[:200])
     return port(int(value or 0))
 
 
@@ -199,7 +200,7 @@ def _policies(policies: Policies | None) -> str | None:
 
 
 def _is_staged(hit: str) -> bool:
-    name = (hit.split("|", 3) + ["", "", ""])[2]
+    name = [*hit.split("|", 3), "", ""][2]
     return "staged:" in name or name.startswith(("snp:", "sgnp:", "sknp:"))
 
 
@@ -216,7 +217,7 @@ def _domains(value: list[str] | str | None) -> str | None:
 def _counter(value: int | None) -> int | None:
     if value is None or 0 <= value < 1 << 63:
         return value
-    raise Unreadable("wrong type", f"a counter is {value}"[:200])
+    raise UnreadableError("wrong type", f"a counter is {value}"[:200])
 
 
 def _counts(record: Record, reporter: str) -> tuple[int, int | None, int | None, bool | None]:
@@ -305,7 +306,7 @@ def parse(block: bytes, *, cluster: str | None = None) -> Batch:
     return Batch(_table(reader), dict(read.skipped), read.rejects, read.count)
 
 
-def _table(reader: _Reader) -> Any:
+def _table(reader: _Reader) -> pa.Table:
     columns = list(zip(*reader.rows, strict=True)) or [()] * 14
     (time, end_time, facts, places, src, dst, src_ip, dst_ip, src_port, dst_port, dst_names,
      connections, bytes_to_dst, bytes_to_src) = columns  # fmt: skip

@@ -17,7 +17,9 @@ from ingest.batch import TROUBLE, Batch
 class Parse(Protocol):
     """A block of whole lines -> Batch, with no state between blocks."""
 
-    def __call__(self, block: bytes, *, cluster: str | None = None) -> Batch: ...
+    def __call__(self, block: bytes, *, cluster: str | None = None) -> Batch:
+        """Read a block."""
+        ...
 
 
 @dataclass(frozen=True)

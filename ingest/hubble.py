@@ -1,231 +1,27 @@
-"""Hubble lines -> FLOWS: what each event of Cilium means for a policy.
+"""Hubble lines -> FLOWS.
 
-`parse` works line by line, but thinks only once about what repeats: a Sign is all that the
-categories of an event (verdict, point of observation, flags, ...) say, worked out once for each
-distinct combination; ends, services and policies likewise. Most of what is decided here stands
-in the table of traps of the field notes; each has a test named for it.
+Reading a line means finding which of its parts were seen before: ends, services and the
+categories of an event (`hubble_signs`) repeat, and are decoded once for each block.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from ingest import hubble_ends, hubble_wire
 from ingest.batch import Batch, Lines, Pool, flows_table
-from ingest.hubble_wire import NONE, Enum, Flow, word
+from ingest.hubble_signs import Key, Sign, established, reply_by_ports, reporter, sign
+from ingest.hubble_wire import NONE, Flow
 from ingest.values import address, instant, lines, port, text
 
 DEFAULT_CLUSTER = "default"
-EPHEMERAL = 32_768  # where Linux begins to choose client ports (ip_local_port_range)
 
-_EVENTS = {1: "drop", 4: "trace", 5: "verdict", 129: "l7"}
-_NO_TRAFFIC = {2: "debug event", 3: "capture event", 6: "capture event", 7: "socket event",
-               130: "agent event"}  # fmt: skip
-_DENIALS = frozenset(hubble_wire.POLICY_DROPS.values())
-
-_event_type = msgspec.json.Decoder(hubble_wire.EventType | None, strict=False).decode
-_flags = msgspec.json.Decoder(hubble_wire.Flags | None, strict=False).decode
 _names = msgspec.json.Decoder(list[str] | None).decode
 _service = msgspec.json.Decoder(hubble_wire.Service | None).decode
 _policies = msgspec.json.Decoder(list[hubble_wire.Policy] | None, strict=False).decode
-
-
-class Key(NamedTuple):
-    """The categories of an event, as logged."""
-
-    verdict: Enum
-    drop_reason_desc: Enum
-    drop_reason: int | None
-    event_type: bytes
-    Type: Enum
-    direction: Enum
-    observation: Enum
-    trace_reason: Enum
-    is_reply: bool | None
-    reply: bool | None
-    protocol: str | None
-    icmp_type: int | None
-    flags: bytes
-    l7_type: Enum
-    dns: bool
-    answered: bool
-
-
-@dataclass(frozen=True)
-class Sign:
-    """What the categories of an event say; `skip` is why it is no flow, and then all there is."""
-
-    skip: str | None = None
-    event: str = "trace"
-    verdict: str = "pending"
-    drop_reason: str | None = None
-    observation: str | None = None
-    direction: str | None = None
-    trace_reason: str | None = None
-    reply: bool | None = None
-    protocol: str | None = None
-    icmp_type: int | None = None
-    flags: hubble_wire.Flags | None = None
-
-
-def sign(key: Key) -> Sign:
-    """What the categories say, before ports and ends are looked at.
-
-    Raises:
-        msgspec.DecodeError: a value has the wrong type.
-    """
-    event_type = (_event_type(key.event_type) if key.event_type else None) or _event_type(b"{}")
-    assert event_type is not None
-    flags = _flags(key.flags) if key.flags else None
-    verdict = word(key.verdict, hubble_wire.VERDICTS)
-    observation = word(key.observation, hubble_wire.OBSERVATION_POINTS)
-    flow_type = word(key.Type, hubble_wire.FLOW_TYPES)
-    l7_type = word(key.l7_type, hubble_wire.L7_TYPES)
-    number = event_type.type
-    if number == 4 and observation is None:
-        # The monitor's own number for TO_ENDPOINT is 0, which flow.proto needs for "unknown".
-        observation = hubble_wire.OBSERVATION_POINTS.get(event_type.sub_type or 101)
-    drop_reason = _drop_reason(key, event_type)
-    event = _EVENTS.get(number)
-    if event is None:
-        event = _masked_event(flow_type, verdict, drop_reason, key)
-    skip = _skip(number, flow_type, verdict, event, l7_type, key)
-    if skip is not None:
-        return Sign(skip=skip)
-    return Sign(
-        event=event,
-        verdict=_verdict(verdict, event, observation, drop_reason),
-        drop_reason=drop_reason if verdict in ("DROPPED", "ERROR") else None,
-        observation=text(observation),
-        direction=word(key.direction, hubble_wire.DIRECTIONS),
-        trace_reason=word(key.trace_reason, hubble_wire.TRACE_REASONS),
-        reply=_reply(key, flags, l7_type),
-        protocol=key.protocol,
-        icmp_type=key.icmp_type,
-        flags=flags,
-    )
-
-
-def _masked_event(
-    flow_type: str | None, verdict: str | None, drop_reason: str | None, key: Key
-) -> str:
-    """The kind of event where a field mask took event_type away."""
-    if flow_type == "L7" or key.l7_type is not None:
-        return "l7"
-    if drop_reason is not None:
-        return "drop"
-    return "verdict" if verdict == "AUDIT" else "trace"
-
-
-def _skip(
-    number: int,
-    flow_type: str | None,
-    verdict: str | None,
-    event: str,
-    l7_type: str | None,
-    key: Key,
-) -> str | None:
-    if number in _NO_TRAFFIC:
-        return _NO_TRAFFIC[number]
-    # Before service translation, and no decision of policy: the address is the Service's.
-    if flow_type == "SOCK" or verdict in ("TRACED", "TRANSLATED"):
-        return "socket event"
-    if number not in _EVENTS and number != 0:
-        return "other event"
-    if verdict not in (None, *hubble_wire.VERDICTS.values()):
-        return "other verdict"
-    if event == "l7" and l7_type == "SAMPLE":
-        return "L7 sample"
-    if event == "l7" and l7_type == "RESPONSE" and not (key.dns and key.answered):
-        return "L7 response"
-    return None
-
-
-def _drop_reason(key: Key, event_type: hubble_wire.EventType) -> str | None:
-    """The drop reason in the log's word, else by number; null where nothing was dropped."""
-    number = key.drop_reason or (event_type.sub_type if event_type.type == 1 else 0)
-    said = word(key.drop_reason_desc, hubble_wire.POLICY_DROPS)
-    return text(said or word(number, hubble_wire.POLICY_DROPS))
-
-
-def _verdict(
-    verdict: str | None, event: str, observation: str | None, drop_reason: str | None
-) -> str:
-    match verdict:
-        case "AUDIT":
-            return "audited"
-        case "DROPPED" if drop_reason in _DENIALS or event == "l7":
-            return "denied"
-        case "DROPPED" if drop_reason is None and event == "verdict":
-            return "denied"
-        case "DROPPED" | "ERROR":
-            return "dropped"
-        case "FORWARDED" | "REDIRECTED" if event == "trace":
-            # FROM_* points lie before the policy of the end that the packet is on its way to.
-            return "pending" if (observation or "").startswith("FROM_") else "allowed"
-        case "FORWARDED" | "REDIRECTED":
-            return "allowed"
-        case _:
-            return "pending"
-
-
-def _reply(key: Key, flags: hubble_wire.Flags | None, l7_type: str | None) -> bool | None:
-    """Whether the packet answers; null where only the ports can tell. Most reliable first."""
-    if key.is_reply is not None:
-        return key.is_reply
-    if key.reply or l7_type is not None:
-        return bool(key.reply) or l7_type == "RESPONSE"
-    match word(key.trace_reason, hubble_wire.TRACE_REASONS):
-        case "REPLY":
-            return True
-        case "NEW" | "ESTABLISHED":
-            return False
-    if key.protocol == "TCP" and flags is not None and flags.SYN:
-        return flags.ACK
-    # Echo request and reply: RFC 792 has 8 and 0, RFC 4443 has 128 and 129.
-    echo = {"ICMP": {8: False, 0: True}, "ICMPv6": {128: False, 129: True}}
-    return echo.get(key.protocol or "", {}).get(-1 if key.icmp_type is None else key.icmp_type)
-
-
-def reply_by_ports(source: int | None, destination: int | None) -> bool | None:
-    """Whether the packet answers, by its ports; null where both are high or both low."""
-    if source is None or destination is None or (source < EPHEMERAL) == (destination < EPHEMERAL):
-        return None
-    return source < EPHEMERAL
-
-
-def _established(seen: Sign, reply: bool | None) -> bool | None:
-    if seen.event == "l7":
-        return True
-    flags = seen.flags
-    if seen.protocol == "TCP" and flags is not None:
-        if reply:
-            return not flags.RST
-        if flags.SYN and not flags.ACK:
-            return False
-        if flags.ACK and not flags.RST:
-            return True
-    if seen.trace_reason in ("ESTABLISHED", "REPLY"):
-        return True
-    return True if reply and seen.protocol != "TCP" else None
-
-
-def _reporter(seen: Sign, reply: bool | None, *, src_local: bool, dst_local: bool) -> str | None:
-    """The end that reported; ends are those of the connection, turned around already."""
-    if seen.event != "trace" and seen.direction in ("EGRESS", "INGRESS"):
-        # Cilium takes every drop for a request, so for a dropped answer its direction is wrong.
-        flip = bool(reply) and seen.reply is None
-        return "src" if (seen.direction == "EGRESS") != flip else "dst"
-    if seen.event == "trace" and seen.observation == "TO_ENDPOINT":
-        return "src" if reply else "dst"
-    if src_local != dst_local:
-        return "src" if src_local else "dst"
-    if src_local and reply is not None:
-        return "dst" if reply else "src"
-    return None
 
 
 class _Reader:
@@ -242,7 +38,7 @@ class _Reader:
         self.extras = Pool("service_namespace", "service", "policies")
         self._no_extras = self.extras.number(None, None, None)
         self.signs: dict[tuple[Any, ...], Sign] = {}
-        self._end_cache: dict[bytes, tuple[int, hubble_ends.End]] = {}
+        self.end_cache: dict[bytes, tuple[int, hubble_ends.End]] = {}
         self._fact_cache: dict[tuple[Any, ...], int] = {}
         self._place_cache: dict[tuple[str | None, str | None], int] = {}
         self._extra_cache: dict[tuple[bytes, ...], int] = {}
@@ -302,10 +98,10 @@ class _Reader:
 
     def _end(self, raw: msgspec.Raw) -> tuple[int, hubble_ends.End]:
         key = bytes(raw)
-        known = self._end_cache.get(key)
+        known = self.end_cache.get(key)
         if known is None:
             end = hubble_ends.end(key)
-            known = self._end_cache[key] = (self.ends.number(*end.values), end)
+            known = self.end_cache[key] = (self.ends.number(*end.values), end)
         return known
 
     def _facts(self, seen: Sign, reply: bool | None, src_local: bool, dst_local: bool) -> int:
@@ -313,9 +109,9 @@ class _Reader:
         known = self._fact_cache.get(key)
         if known is None:
             known = self._fact_cache[key] = self.facts.number(
-                _reporter(seen, reply, src_local=src_local, dst_local=dst_local),
+                reporter(seen, reply, src_local=src_local, dst_local=dst_local),
                 seen.verdict, seen.drop_reason, seen.event, seen.observation, reply,
-                _established(seen, reply), seen.protocol, seen.icmp_type,
+                established(seen, reply), seen.protocol, seen.icmp_type,
             )  # fmt: skip
         return known
 
@@ -396,7 +192,7 @@ def _absent(reader: _Reader) -> frozenset[str]:
         # Drops never carry it, and before Cilium 1.10 only `reply: true` was written.
         "is_reply": not traces
         or any(key.is_reply is not None or key.reply or key.trace_reason for key in traces),
-        "labels": any(end.labelled for _, end in reader._end_cache.values()),
+        "labels": any(end.labelled for _, end in reader.end_cache.values()),
     }
     return frozenset(name for name, present in has.items() if not present)
 
@@ -419,7 +215,7 @@ def parse(block: bytes, *, cluster: str | None = None) -> Batch:
     return Batch(flows, dict(read.skipped), read.rejects, read.count, absent, reader.lost)
 
 
-def _table(reader: _Reader) -> Any:
+def _table(reader: _Reader) -> pa.Table:
     columns = list(zip(*reader.rows, strict=True)) or [()] * 15
     (time, facts, places, src, dst, src_ip, dst_ip, src_port, dst_port, src_names, dst_names,
      extras, dns_query, dns_ips, connections) = columns  # fmt: skip

@@ -26,8 +26,14 @@ COLUMNS = (
 
 
 class End(NamedTuple):
-    """An end of a flow: its values of COLUMNS, whether it lives on the reporting node, and
-    whether the log gave labels at all."""
+    """An end of a flow.
+
+    Args:
+        values: its values of COLUMNS.
+        cluster: its Kubernetes cluster.
+        local: it lives on the reporting node.
+        labelled: the log gave labels, be they only Cilium's own.
+    """
 
     values: tuple[str | None, ...]
     cluster: str | None
@@ -63,7 +69,7 @@ def end(raw: bytes) -> End:
     """What the JSON of `source` or `destination` says; nothing at all where it is empty.
 
     Raises:
-        Unreadable: a name or label holds a control character.
+        UnreadableError: a name or label holds a control character.
         msgspec.DecodeError: a value has the wrong type.
     """
     said = (_DECODER.decode(raw) if raw else None) or wire.Endpoint()

@@ -10,14 +10,15 @@ the prefix that container runtimes write.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from ingest.values import Unreadable
+from ingest.values import UnreadableError
 
 NONE = msgspec.Raw()
 
+Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Enum = str | int | None
 
 
@@ -32,7 +33,7 @@ class Ports(msgspec.Struct, gc=False):
 class Icmp(msgspec.Struct, gc=False):
     """flow.ICMPv4 and flow.ICMPv6; type 0 is left out by protojson."""
 
-    type: int = 0
+    type: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
 
 class L4(msgspec.Struct, gc=False):
@@ -71,9 +72,9 @@ class L7(msgspec.Struct, gc=False):
 class Aggregate(msgspec.Struct, gc=False):
     """flow.Aggregate: how many flows the line stands for."""
 
-    ingress_flow_count: int = 0
-    egress_flow_count: int = 0
-    unknown_direction_flow_count: int = 0
+    ingress_flow_count: Uint32 = 0
+    egress_flow_count: Uint32 = 0
+    unknown_direction_flow_count: Uint32 = 0
 
 
 class Flow(msgspec.Struct, gc=False):
@@ -81,7 +82,7 @@ class Flow(msgspec.Struct, gc=False):
 
     time: str | None = None
     verdict: Enum = None
-    drop_reason: int | None = None
+    drop_reason: Uint32 | None = None
     drop_reason_desc: Enum = None
     IP: Ip | None = None
     l4: L4 | None = None
@@ -105,10 +106,10 @@ class Flow(msgspec.Struct, gc=False):
     egress_denied_by: msgspec.Raw = NONE
     ingress_denied_by: msgspec.Raw = NONE
     aggregate: Aggregate | None = None
-    nodeName: msgspec.Raw = NONE
-    eventType: msgspec.Raw = NONE
-    isReply: msgspec.Raw = NONE
-    trafficDirection: msgspec.Raw = NONE
+    camel_node_name: msgspec.Raw = msgspec.field(default=NONE, name="nodeName")
+    camel_event_type: msgspec.Raw = msgspec.field(default=NONE, name="eventType")
+    camel_is_reply: msgspec.Raw = msgspec.field(default=NONE, name="isReply")
+    camel_direction: msgspec.Raw = msgspec.field(default=NONE, name="trafficDirection")
 
 
 class LostEvents(msgspec.Struct, gc=False):
@@ -127,14 +128,14 @@ class Line(msgspec.Struct, gc=False):
     debug_event: msgspec.Raw = NONE
     node_name: str | None = None
     time: str | None = None
-    nodeName: msgspec.Raw = NONE
+    camel_node_name: msgspec.Raw = msgspec.field(default=NONE, name="nodeName")
 
 
 class EventType(msgspec.Struct, gc=False):
     """flow.CiliumEventType; numbers of pkg/monitor/api."""
 
-    type: int = 0
-    sub_type: int = 0
+    type: Uint32 = 0
+    sub_type: Uint32 = 0
 
 
 class Flags(msgspec.Struct, gc=False):
@@ -234,7 +235,7 @@ def decode(line: bytes) -> Line:
     """The line in the usual shape.
 
     Raises:
-        Unreadable: it is JSON, but no line of Hubble.
+        UnreadableError: it is JSON, but no line of Hubble.
         msgspec.DecodeError: it is no JSON, or a value has the wrong type.
     """
     if line[:1] != b"{":
@@ -244,11 +245,11 @@ def decode(line: bytes) -> Line:
     if flow is None:
         return found if _is_other_kind(found) else _usual(line)
     if (
-        found.nodeName is NONE
-        and flow.eventType is NONE
-        and flow.nodeName is NONE
-        and flow.isReply is NONE
-        and flow.trafficDirection is NONE
+        found.camel_node_name is NONE
+        and flow.camel_event_type is NONE
+        and flow.camel_node_name is NONE
+        and flow.camel_is_reply is NONE
+        and flow.camel_direction is NONE
     ):
         return found
     return _usual(line)
@@ -269,12 +270,14 @@ def _usual(line: bytes) -> Line:
             break
     plain = _snake(plain)
     if not isinstance(plain, dict):
-        raise Unreadable("not a flow record", "no object of Hubble")
+        raise UnreadableError("not a flow record", "no object of Hubble")
     if not _KINDS & plain.keys() and _FLAT & plain.keys():
         plain = {"flow": plain}
     found = _LINE.decode(msgspec.json.encode(plain))
     if found.flow is None and not _is_other_kind(found):
-        raise Unreadable("not a flow record", "no key of Hubble: flow, lost_events, verdict, ...")
+        raise UnreadableError(
+            "not a flow record", "no key of Hubble: flow, lost_events, verdict, ..."
+        )
     return found
 
 

@@ -11,14 +11,13 @@ import glob
 import gzip
 import io
 import os
-import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import BinaryIO, Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
@@ -93,57 +92,63 @@ def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
     for name in names:
         if name == "-":
             found.setdefault(name, _stream(name, sys.stdin.buffer))
-        elif os.path.isdir(name):
-            notes += _add_folder(name, found)
+        elif Path(name).is_dir():
+            notes += _add_folder(Path(name), found)
         else:
-            paths = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
-            files = [path for path in paths if not os.path.isdir(path)]
-            if not files:
-                raise SourceError(f"{name}: no such file, folder or glob; check the path.")
-            for path in files:
-                if os.path.realpath(path) not in found:
-                    found[os.path.realpath(path)] = _open(path)
+            _add_files(name, found)
     return sorted(found.values(), key=lambda source: (source.size or 0, source.name)), notes
 
 
-def _add_folder(folder: str, found: dict[str, Source]) -> list[str]:
+def _add_files(name: str, found: dict[str, Source]) -> None:
+    # A file whose name happens to be a glob is that file. Path.glob takes no absolute pattern.
+    names = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+    paths = [path for path in map(Path, names) if not path.is_dir()]
+    if not paths:
+        raise SourceError(f"{name}: no such file, folder or glob; check the path.")
+    for path in paths:
+        key = str(path.resolve())
+        if key not in found:
+            found[key] = _open(path)
+
+
+def _add_folder(folder: Path, found: dict[str, Source]) -> list[str]:
     others, notes = 0, []
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for path in (os.path.join(place, file) for file in sorted(files)):
-            if os.path.realpath(path) in found or not os.path.isfile(path):
-                continue
-            try:
-                source = _open(path)
-            except SourceError as error:
-                notes.append(str(error))
-                continue
-            if source.format is not None:
-                found[os.path.realpath(path)] = source
-            elif not source.is_empty:
-                others += 1
+    for path in sorted(folder.rglob("*")):
+        key = str(path.resolve())
+        if key in found or not path.is_file():
+            continue
+        try:
+            source = _open(path)
+        except SourceError as error:
+            notes.append(str(error))
+            continue
+        if source.format is not None:
+            found[key] = source
+        elif not source.is_empty:
+            others += 1
     if others:
         say = "1 file looks" if others == 1 else f"{others} files look"
         notes.append(f"{folder}: {say} like no flow log and were left out.")
     return notes
 
 
-def _open(name: str) -> Source:
+def _open(path: Path) -> Source:
+    name = str(path)
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):
-            return _stream(name, open(name, "rb"))
-        with open(name, "rb") as file:
+        if not path.is_file():
+            return _stream(name, path.open("rb"))
+        with path.open("rb") as file:
             head = file.read(_HEAD)
             size = os.fstat(file.fileno()).st_size
-        trouble: list[str] = []
-        if not head.startswith((_GZIP, _ZSTD)):
-            return Source(name, size, detect(head), not head, lambda: iter(()), trouble)
-        with closing(_chunks(open(name, "rb"), name, [])) as chunks:
-            head = b"".join(_until(chunks, _HEAD))
     except OSError as error:
         raise SourceError(f"{name}: can't be read: {error.strerror or error}.") from error
-    again = lambda: _chunks(open(name, "rb"), name, trouble)  # noqa: E731
-    return Source(name, None, detect(head), not head, again, trouble)
+    trouble: list[str] = []
+    if not head.startswith((_GZIP, _ZSTD)):
+        return Source(name, size, detect(head), not head, lambda: iter(()), trouble)
+    head = b"".join(_until(_chunks(path.open("rb"), name, []), _HEAD))
+    return Source(
+        name, None, detect(head), not head, lambda: _chunks(path.open("rb"), name, trouble), trouble
+    )
 
 
 def _stream(name: str, stream: BinaryIO) -> Source:
@@ -163,26 +168,30 @@ def _until(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 def _chunks(stream: BinaryIO, name: str, trouble: list[str]) -> Iterator[bytes]:
     """The uncompressed bytes; where the rest can't be had, `trouble` says why."""
-    file = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
-    with nullcontext() if name == "-" else closing(file):
-        magic = file.peek(4)[:4]
-        try:
-            if magic.startswith(_GZIP):
-                unzipped = gzip.GzipFile(fileobj=file)
-                yield from iter(lambda: unzipped.read1(_CHUNK), b"")
-            elif magic == _ZSTD:
-                plain = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
-                yield from iter(lambda: plain.read(_CHUNK), b"")
-            else:
-                yield from iter(lambda: file.read(_CHUNK), b"")
-        except EOFError:
-            trouble.append(_cut_off(name))
-        except (OSError, zlib.error) as error:
-            if "Truncated" in str(error):
-                trouble.append(_cut_off(name))
-            else:
-                trouble.append(f"{name}: unreadable from some point on ({error}); "
-                               "the lines before it were kept.")  # fmt: skip
+    file = (
+        io.BufferedReader(cast("io.RawIOBase", stream)) if not hasattr(stream, "peek") else stream
+    )
+    magic = file.peek(4)[:4]
+    try:
+        if magic.startswith(_GZIP):
+            unzipped = gzip.GzipFile(fileobj=file)
+            yield from iter(lambda: unzipped.read1(_CHUNK), b"")
+        elif magic == _ZSTD:
+            plain = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+            yield from iter(lambda: plain.read(_CHUNK), b"")
+        else:
+            yield from iter(lambda: file.read(_CHUNK), b"")
+    except EOFError:
+        trouble.append(_cut_off(name))
+    except (OSError, zlib.error) as error:
+        trouble.append(
+            _cut_off(name)
+            if "Truncated" in str(error)
+            else f"{name}: unreadable from some point on ({error}); the lines before it were kept."
+        )
+    finally:
+        if name != "-":
+            file.close()
 
 
 def _cut_off(name: str) -> str:
@@ -249,7 +258,7 @@ def _first(line: bytes) -> bytes:
 
 
 def _file_blocks(name: str, size: int) -> Iterator[Block]:
-    with open(name, "rb") as opened:
+    with Path(name).open("rb") as opened:
         file = _File(opened)
         start = 0
         while start < size:
@@ -310,7 +319,7 @@ def data_of(name: str, block: Block) -> bytes:
     """
     if block.data is not None:
         return block.data
-    with open(name, "rb") as file:
+    with Path(name).open("rb") as file:
         file.seek(block.offset)
         data = file.read(block.length)
     if len(data) < block.length:

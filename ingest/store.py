@@ -16,7 +16,6 @@ Every file is written aside and renamed, so whoever reads sees whole files only.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
@@ -154,7 +153,8 @@ class Store:
         for cluster, day, part in _parts(flows):
             folder = self.path / "flows" / f"cluster={_quoted(cluster)}" / f"day={day}"
             folder.mkdir(parents=True, exist_ok=True)
-            self._write_parquet(part.select(_STORED.names), _STORED, folder / f"{name}.parquet")
+            part = part.select(_STORED.names)
+            _write_parquet(self.path, folder / f"{name}.parquet", part, _STORED)
 
     def commit(
         self, record: BlockRecord, source: str, rejects: Sequence[Reject], first: int
@@ -162,39 +162,25 @@ class Store:
         """Write the rejects of a block, then its record: from here on it is known.
 
         Args:
+            record: counts of the block.
+            source: name of the source, for the rejects.
+            rejects: with line numbers within the block.
             first: lines of the source before the block.
         """
         file = self.path / "rejects" / f"{record.name}.parquet"
         if rejects:
             rows = [(source, first + line, *rest) for line, *rest in rejects]
-            columns = [pa.array(c, f.type) for c, f in zip(zip(*rows), REJECTS, strict=True)]
-            self._write_parquet(pa.table(columns, schema=REJECTS), REJECTS, file)
+            columns = zip(zip(*rows, strict=True), REJECTS.types, strict=True)
+            table = pa.table([pa.array(*column) for column in columns], schema=REJECTS)
+            _write_parquet(self.path, file, table, REJECTS)
         else:
             file.unlink(missing_ok=True)
-        self._write_json(self.path / "blocks" / f"{record.name}.json", asdict(record))
+        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
 
     def write_source(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep what was read from a source; `name` is that of its first block."""
-        self._write_json(self.path / "sources" / f"{name}.json", {"name": name, **record})
-
-    def _write_parquet(self, table: pa.Table, schema: pa.Schema, file: Path) -> None:
-        aside = self._aside()
-        pq.write_table(
-            table.cast(schema.remove_metadata()),
-            aside,
-            compression="zstd",
-            use_dictionary=[c.name for c in schema if c.name != "time"],
-            column_encoding={"time": "DELTA_BINARY_PACKED"} if "time" in schema.names else None,
-        )
-        os.replace(aside, file)
-
-    def _write_json(self, file: Path, value: Mapping[str, Any]) -> None:
-        aside = self._aside()
-        aside.write_text(json.dumps(value, indent=1, sort_keys=True))
-        os.replace(aside, file)
-
-    def _aside(self) -> Path:
-        return self.path / "tmp" / uuid.uuid4().hex
+        file = self.path / "sources" / f"{name}.json"
+        _write_json(self.path, file, {"name": name, **record})
 
 
 def open_store(path: str | Path) -> Store:
@@ -231,27 +217,26 @@ def create_store(path: str | Path) -> Store:
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{folder}: not a folder; name a folder for the store.")
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / _MARK).exists() and set(os.listdir(folder)) - set(_FOLDERS):
+        if not (folder / _MARK).exists() and {p.name for p in folder.iterdir()} - set(_FOLDERS):
             raise StoreError(f"{folder}: holds other files; name a new or empty folder.")
         for name in _FOLDERS:
             (folder / name).mkdir(exist_ok=True)
-        store = Store(folder)
         if not (folder / _MARK).exists():
-            store._write_json(folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
+            _write_json(folder, folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
         store = open_store(folder)
-        _add_empty_file(store)
+        _add_empty_file(folder)
         _remove_stale(folder / "tmp")
     except OSError as error:
         raise StoreError(f"{folder}: can't be written: {error.strerror or error}.") from error
     return store
 
 
-def _add_empty_file(store: Store) -> None:
+def _add_empty_file(folder: Path) -> None:
     """A file without rows, so that every reader of a new store finds the columns."""
-    file = store.path / "flows" / _EMPTY
+    file = folder / "flows" / _EMPTY
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        store._write_parquet(_STORED.empty_table(), _STORED, file)
+        _write_parquet(folder, file, _STORED.empty_table(), _STORED)
 
 
 def _remove_stale(folder: Path) -> None:
@@ -274,11 +259,33 @@ def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
 
 
 def _quoted(cluster: str) -> str:
-    """A cluster name as a part of a path: quoted, and never longer than a file name may be."""
+    """A cluster name as part of a path: quoted, and never longer than a file name may be."""
     quoted = quote(cluster, safe="")
     if len(quoted) <= _LONGEST_VALUE:
         return quoted
-    return quote(cluster[:40], safe="")[:_LONGEST_VALUE].rpartition("%")[0] + digest(cluster.encode())
+    return f"{quote(cluster[:8], safe='')}~{digest(cluster.encode())}"
+
+
+def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) -> None:
+    aside = _aside(store)
+    pq.write_table(
+        table.cast(schema.remove_metadata()),
+        aside,
+        compression="zstd",
+        use_dictionary=[name for name in schema.names if name != "time"],
+        column_encoding={"time": "DELTA_BINARY_PACKED"} if "time" in schema.names else None,
+    )
+    aside.replace(file)
+
+
+def _write_json(store: Path, file: Path, value: Mapping[str, Any]) -> None:
+    aside = _aside(store)
+    aside.write_text(json.dumps(value, indent=1, sort_keys=True))
+    aside.replace(file)
+
+
+def _aside(store: Path) -> Path:
+    return store / "tmp" / uuid.uuid4().hex
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a value of a log must be before it is stored; what is not raises Unreadable.
+"""What a value of a log must be before it is stored; what is not raises UnreadableError.
 
 Logs are written by others: a name may hold a line break, an address may be none, a time may be
 the year 1. The readers of all formats pass their values through here.
@@ -14,7 +14,7 @@ MICROSECONDS = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A line that cannot be understood.
 
     Args:
@@ -32,12 +32,12 @@ def text(value: str | None) -> str | None:
     """The value, or null where it is empty.
 
     Raises:
-        Unreadable: it holds a control character or line break, which no name may.
+        UnreadableError: it holds a control character or line break, which no name may.
     """
     if not value:
         return None
     if _CONTROL.search(value):
-        raise Unreadable("control character", repr(value)[:200])
+        raise UnreadableError("control character", repr(value)[:200])
     return value
 
 
@@ -45,7 +45,7 @@ def lines(items: Iterable[str]) -> str | None:
     """Distinct items, sorted, one a line; null where there is none.
 
     Raises:
-        Unreadable: an item holds a control character or line break.
+        UnreadableError: an item holds a control character or line break.
     """
     return "\n".join(sorted({item for item in items if text(item)})) or None
 
@@ -55,16 +55,16 @@ def address(value: str | None) -> str | None:
     """The IP address in canonical text; null where it is empty.
 
     Raises:
-        Unreadable: it is no IP address, or has a zone (`fe80::1%eth0`).
+        UnreadableError: it is no IP address, or has a zone (`fe80::1%eth0`).
     """
     if not value:
         return None
     try:
         parsed = ip_address(value)
     except ValueError:
-        raise Unreadable("bad address", repr(value)[:200]) from None
+        raise UnreadableError("bad address", repr(value)[:200]) from None
     if "%" in value:
-        raise Unreadable("bad address", repr(value)[:200])
+        raise UnreadableError("bad address", repr(value)[:200])
     return str(parsed)
 
 
@@ -72,12 +72,12 @@ def port(value: int | None) -> int | None:
     """The port; null where it is 0, which no log means.
 
     Raises:
-        Unreadable: it is outside 0 to 65535.
+        UnreadableError: it is outside 0 to 65535.
     """
     if not value:
         return None
     if not 0 < value <= 65_535:
-        raise Unreadable("bad port", str(value)[:200])
+        raise UnreadableError("bad port", str(value)[:200])
     return value
 
 
@@ -85,25 +85,27 @@ def instant(value: str | None) -> int:
     """Microseconds since 1970 UTC of an RFC 3339 time; a finer fraction is cut off.
 
     Raises:
-        Unreadable: it is no such time, or before 1970 (Go's unset time is in the year 1).
+        UnreadableError: it is no such time, or before 1970 (Go's unset time is in the year 1).
     """
     if value is None:
-        raise Unreadable("unreadable time", "no time")
+        raise UnreadableError("unreadable time", "no time")
     fraction = value[20:-1]
     try:
         if value[-1:] == "Z" and value[19] in ".Z" and (fraction.isdecimal() or value[19] == "Z"):
             return _second(value[:19]) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
         moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None or moment.year < 1970:
-            raise ValueError
+        utc = moment.astimezone(UTC) if moment.tzinfo else None
+        known = None if utc is None else _second(f"{utc:%Y-%m-%dT%H:%M:%S}")
     except (ValueError, IndexError, OverflowError):
-        raise Unreadable("unreadable time", repr(value)[:200]) from None
-    return _second(f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}") * MICROSECONDS + moment.microsecond
+        known = None
+    if known is None:
+        raise UnreadableError("unreadable time", repr(value)[:200])
+    return known * MICROSECONDS + moment.microsecond
 
 
 @lru_cache(maxsize=4_096)
 def _second(value: str) -> int:
     moment = datetime.strptime(value, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
     if moment.year < 1970:
-        raise ValueError
+        raise ValueError(value)
     return int(moment.timestamp())

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from recommender.edges import WHO
+from recommender.frames import Row, plain, records
 from recommender.inventory import Inventory, WorkloadKey
 
 CLIENT = [f"client_{name}" for name in WHO]
@@ -39,7 +42,9 @@ _UNNAMED = {
 }
 
 
-def classified(hourly: pd.DataFrame, inventory: Inventory, *, audited: bool = False) -> pd.DataFrame:
+def classified(
+    hourly: pd.DataFrame, inventory: Inventory, *, audited: bool = False
+) -> pd.DataFrame:
     """Give every edge its class.
 
     Args:
@@ -54,26 +59,18 @@ def classified(hourly: pd.DataFrame, inventory: Inventory, *, audited: bool = Fa
     hourly = _resolved(hourly, inventory)
     hourly["scanning"] = _scanning(hourly)
     table = _over_hours(hourly)
-    listening = _listening(table, inventory)
-    visible = _answers_visible(table)
-    verdicts = [
-        _verdict(row, inventory, listening, visible, audited)
-        for row in table.to_dict("records")
-    ]
+    rows = records(table)
+    context = _Context(_listening(rows, inventory), _answers_visible(rows), audited)
+    verdicts = [_verdict(row, context) for row in rows]
     table["class"] = [class_ for class_, _ in verdicts]
     table["reason"] = [reason for _, reason in verdicts]
     return table
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with Python values: None for null, which groups and compares as itself."""
-    return frame.astype(object).where(frame.notna(), None)
-
-
 def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
     """Service addresses replaced by their backends, and nodes told from the pods' own."""
-    rows: list[dict[str, object]] = []
-    for row in _plain(hourly).to_dict("records"):
+    rows: list[Row] = []
+    for row in records(hourly):
         if row["client_type"] == "some-node" and row["client_address"] is not None:
             row["client_type"] = "host" if _beside(row, inventory) else "node"
         if row["server_type"] in ("some-node", "host") and row["server_address"] is not None:
@@ -85,21 +82,19 @@ def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=hourly.columns, dtype=object)
 
 
-def _beside(row: dict[str, object], inventory: Inventory) -> bool:
+def _beside(row: Row, inventory: Inventory) -> bool:
     """Whether a pod of the server runs on the client node: then its probes explain the edge."""
     pods = inventory.pods_of.get(_key(row, "server"), ())
     return row["client_name"] is not None and any(p.node == row["client_name"] for p in pods)
 
 
-def _key(row: dict[str, object], role: str) -> WorkloadKey:
+def _key(row: Row, role: str) -> WorkloadKey:
     return WorkloadKey(
         str(row[f"{role}_namespace"]), str(row[f"{role}_kind"]), str(row[f"{role}_name"])
     )
 
 
-def _behind_service(
-    row: dict[str, object], inventory: Inventory
-) -> Iterable[dict[str, object]]:
+def _behind_service(row: Row, inventory: Inventory) -> Iterable[Row]:
     service = inventory.services[str(row["server_namespace"]), str(row["server_name"])]
     found = set()
     for protocol, port, target, _ in service.ports:
@@ -107,7 +102,7 @@ def _behind_service(
             continue
         for pod in inventory.backends(service):
             numbers = [n for p, n, name in pod.ports if p == protocol and name == target]
-            number = target if isinstance(target, int) else (numbers or [None])[0]
+            number = target if isinstance(target, int) else next(iter(numbers), None)
             if number is not None:
                 found.add((pod.workload, number))
     if not found:
@@ -132,13 +127,23 @@ def _scanning(hourly: pd.DataFrame) -> pd.Series[bool]:
     )
     by = [hourly[column] for column in (*CLIENT, "hour")]
     targets = failed.astype(int).groupby(by, dropna=False).transform("sum")
-    return targets >= SCAN_TARGETS
+    return (targets >= SCAN_TARGETS).astype(bool)
 
 
-_SUMS = (
-    "connections allowed_client allowed_server allowed_neither denied_client denied_server audited "
-    "pending dropped unclear answered refused"
-).split()
+_SUMS = [
+    "connections",
+    "allowed_client",
+    "allowed_server",
+    "allowed_neither",
+    "denied_client",
+    "denied_server",
+    "audited",
+    "pending",
+    "dropped",
+    "unclear",
+    "answered",
+    "refused",
+]
 
 
 def _over_hours(hourly: pd.DataFrame) -> pd.DataFrame:
@@ -154,69 +159,72 @@ def _over_hours(hourly: pd.DataFrame) -> pd.DataFrame:
         first_seen=("first_seen", "min"),
         last_seen=("last_seen", "max"),
     ).reset_index()
-    table = _plain(table)
+    table = plain(table)
     # Grouping by a column that holds nulls turns its whole numbers into floats.
     ports = [None if port is None else int(port) for port in table["port"]]
     table["port"] = pd.Series(ports, dtype=object)
-    order = sorted(range(len(table)), key=lambda i: _sort_key(table.iloc[i]))
-    return table.iloc[order].reset_index(drop=True)
+    rows = sorted(records(table), key=_sort_key)
+    return pd.DataFrame(rows, columns=table.columns, dtype=object)
 
 
-def _sum_or_null(values: pd.Series[object]) -> object:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None  # type: ignore[call-overload]
+def _sum_or_null(values: pd.Series[Any]) -> int | None:
+    known = [int(value) for value in values if value is not None]
+    return sum(known) if known else None
 
 
-def _sort_key(row: pd.Series[object]) -> tuple[tuple[bool, str | int], ...]:
-    return tuple(
-        (row[c] is not None, (int(row[c]) if c == "port" else str(row[c])) if row[c] is not None else "")
-        for c in EDGE
-    )
+def _sort_key(row: Row) -> tuple[object, ...]:
+    """By the columns of EDGE, null first, ports by number."""
+    return tuple((row[c] is not None, row[c] if row[c] is not None else "") for c in EDGE)
 
 
-def _listening(table: pd.DataFrame, inventory: Inventory) -> set[tuple[object, ...]]:
+def _listening(rows: Iterable[Row], inventory: Inventory) -> frozenset[tuple[object, ...]]:
     """(server, protocol, port) that a clear record or a declared container port shows."""
     found: set[tuple[object, ...]] = set()
-    for row in table.to_dict("records"):
+    for row in rows:
         if row["allowed_client"] + row["allowed_server"] + row["allowed_neither"] > 0:
             found.add((*(row[c] for c in SERVER), row["protocol"], row["port"]))
     for key, workload in inventory.workloads.items():
         for protocol, port, _ in workload.ports:
             found.add(("workload", key.namespace, key.kind, key.name, None, protocol, port))
-    return found
+    return frozenset(found)
 
 
-def _answers_visible(table: pd.DataFrame) -> bool:
+def _answers_visible(rows: Iterable[Row]) -> bool:
     """Whether this log shows answers at all, so that the want of one says something."""
-    tcp = table[(table["protocol"] == "TCP") & (table["answered"] + table["refused"] > 0)]
-    return len(tcp) > 0 and (tcp["answered"] > 0).mean() >= 0.5
+    answered = [
+        _int(row, "answered") > 0
+        for row in rows
+        if row["protocol"] == "TCP" and _int(row, "answered", "refused")
+    ]
+    return bool(answered) and sum(answered) >= len(answered) / 2
 
 
-def _verdict(
-    row: dict[str, object],
-    inventory: Inventory,
-    listening: set[tuple[object, ...]],
-    visible: bool,
-    audited: bool,
-) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the class of one edge depends on beside the edge itself."""
+
+    listening: frozenset[tuple[object, ...]]
+    answers_visible: bool
+    audited: bool
+
+
+Found = tuple[str, str] | None
+
+
+def _verdict(row: Row, context: _Context) -> tuple[str, str]:
     """Class and reason of one edge: what is no policy matter, what was not let through, gates."""
     for step in (_not_policy, _not_delivered, _not_sayable, _suspicious):
-        found = step(row, inventory, listening, visible, audited)
+        found = step(row, context)
         if found is not None:
             return found
     return "wanted", "delivered"
 
 
-Found = tuple[str, str] | None
-Row = dict[str, object]
-Listening = set[tuple[object, ...]]
-
-
 def _int(row: Row, *names: str) -> int:
-    return sum(int(str(row[name] or 0)) for name in names)
+    return sum(int(row[name] or 0) for name in names)
 
 
-def _not_policy(row: Row, inventory: Inventory, _l: Listening, _v: bool, _a: bool) -> Found:
+def _not_policy(row: Row, _context: _Context) -> Found:
     types = {row["client_type"], row["server_type"]}
     if "health" in types:
         return "ignored", "the CNI's own health probe"
@@ -237,21 +245,21 @@ def _is_group_address(address: object) -> bool:
     return parsed.is_multicast or str(address) == "255.255.255.255" or parsed.is_unspecified
 
 
-def _not_delivered(row: Row, _i: Inventory, listening: Listening, _v: bool, audited: bool) -> Found:
+def _not_delivered(row: Row, context: _Context) -> Found:
     allowed = _int(row, "allowed_client", "allowed_server", "allowed_neither")
     if _int(row, "denied_server") and not _int(row, "allowed_server"):
         return "denied", "policy denied it at the server"
     if not allowed and _int(row, "denied_client"):
         return "denied", "policy denied it at the client"
     if _int(row, "audited"):
-        if audited:
+        if context.audited:
             return None
         return "review", "policy would deny it (audit mode): a gap in the policy, or an attack"
     if allowed:
         return None
     if _int(row, "unclear"):
         server = (*(row[c] for c in SERVER), row["protocol"], row["port"])
-        if server in listening:
+        if server in context.listening:
             return None
         return "review", "which end began cannot be told"
     if _int(row, "pending"):
@@ -261,7 +269,7 @@ def _not_delivered(row: Row, _i: Inventory, listening: Listening, _v: bool, audi
     return "ignored", "no record says that it was let through"
 
 
-def _not_sayable(row: Row, _i: Inventory, _l: Listening, _v: bool, _a: bool) -> Found:
+def _not_sayable(row: Row, _context: _Context) -> Found:
     for role in ("client", "server"):
         reason = _UNNAMED.get(str(row[f"{role}_type"]))
         if reason is not None:
@@ -275,7 +283,7 @@ def _not_sayable(row: Row, _i: Inventory, _l: Listening, _v: bool, _a: bool) -> 
     return None
 
 
-def _suspicious(row: Row, _i: Inventory, _l: Listening, visible: bool, _a: bool) -> Found:
+def _suspicious(row: Row, context: _Context) -> Found:
     if row["server_address"] in METADATA and row["port"] != 53:
         return "review", "the cloud's metadata service gives out credentials"
     failed = _int(row, "refused") > 0 and not _int(row, "answered")
@@ -284,6 +292,6 @@ def _suspicious(row: Row, _i: Inventory, _l: Listening, visible: bool, _a: bool)
             return "review", "part of a scan: its client failed at many targets in the same hour"
         if _int(row, "connections") <= PROBE_RECORDS:
             return "review", "seen only while its client scanned"
-    if visible and failed and row["protocol"] == "TCP" and _int(row, "hours") == 1:
+    if context.answers_visible and failed and row["protocol"] == "TCP" and _int(row, "hours") == 1:
         return "review", "an attempt in one hour only that was never answered"
     return None

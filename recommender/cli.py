@@ -17,6 +17,7 @@ COMMANDS = {
     "connectivity": "List all that a set of policies permits.",
     "verdict": "Say whether one connection passes, and which rules decide it.",
     "diff": "Show what changes between two sets of policies.",
+    "check": "Replay the logs: what would these policies deny.",
 }
 
 EXIT_CODES = """\
@@ -27,6 +28,7 @@ Exit codes:
   2   wrong usage
   3   no usable flow in the input
   10  diff: the two sets differ
+  11  check: wanted traffic would be denied
   12  ingest --strict: a line was rejected
 """
 
@@ -34,17 +36,17 @@ Exit codes:
 class _Commands(click.Group):
     """A group whose subcommands live in modules of their own, imported on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         command = import_module(f"recommender.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -69,7 +71,11 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
     help="Show the version and exit.",
 )
 def group() -> None:

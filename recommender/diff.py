@@ -14,11 +14,13 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from recommender.evaluate import Connection, Evaluator, evaluator
+from recommender.connectivity import Connection
+from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import Remark, remarks
+from recommender.frames import of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
-from recommender.model import Policy, PortSet
+from recommender.model import Policy
 from recommender.propose import instant
 from recommender.replay import replay
 
@@ -75,22 +77,25 @@ class Side:
     policies: Sequence[Policy]
 
 
-def diff(
-    old: Side, new: Side, inventory: Inventory, edges: pd.DataFrame | None = None
-) -> Diff:
+def diff(old: Side, new: Side, inventory: Inventory, edges: pd.DataFrame | None = None) -> Diff:
     """Compare two sets of policies over one inventory, and over observed edges where given.
 
+    Connections are gained or lost by workload, where some pod of the one may reach some pod of the
+    other.
+
     Args:
-        edges: what `classify.classified` returns; every delivered or denied edge with a port
-            is judged by both sets.
+        old: the set before.
+        new: the set after.
+        inventory: of the cluster.
+        edges: what `classify.classified` returns; every edge that policies can decide is judged
+            by both sets.
     """
     before = evaluator(old.policies, inventory, beside=new.policies)
     after = evaluator(new.policies, inventory, beside=old.policies)
-    gained, lost = connection_changes(before, after)
     return Diff(
         objects=tuple(object_changes(old.manifests, new.manifests)),
-        gained=gained,
-        lost=lost,
+        gained=tuple(after.connectivity(beyond_those_of=before)),
+        lost=tuple(before.connectivity(beyond_those_of=after)),
         flows=None if edges is None else tuple(flow_changes(before, after, edges)),
         old_remarks=tuple(remarks(before)),
         new_remarks=tuple(remarks(after)),
@@ -100,15 +105,21 @@ def diff(
 # --- objects -----------------------------------------------------------------------------------
 
 # What the API server writes beside what people write.
-_SERVER_SET = (
-    "creationTimestamp uid resourceVersion generation managedFields selfLink ownerReferences"
-).split()
+_SERVER_SET = frozenset(
+    {
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def object_changes(
-    old: Sequence[Manifest], new: Sequence[Manifest]
-) -> Iterator[ObjectChange]:
+def object_changes(old: Sequence[Manifest], new: Sequence[Manifest]) -> Iterator[ObjectChange]:
     """Each object of either set, by kind and name; equal content under a new name is renamed."""
     before, after = _by_name(old), _by_name(new)
     renamed = _renamed(before, after)
@@ -185,11 +196,9 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
 # --- observed flows ----------------------------------------------------------------------------
 
 
-def flow_changes(
-    before: Evaluator, after: Evaluator, edges: pd.DataFrame
-) -> Iterator[FlowChange]:
+def flow_changes(before: Evaluator, after: Evaluator, edges: pd.DataFrame) -> Iterator[FlowChange]:
     """Observed edges on which the two sets do not agree, in the order of the edges."""
-    rows = edges[edges["class"] != "ignored"].to_dict("records")
+    rows = of_class(edges, "wanted", "review", "denied")
     for old, new in zip(replay(before, rows), replay(after, rows), strict=True):
         if old.verdict.allow is not new.verdict.allow:
             row = old.row
@@ -197,8 +206,8 @@ def flow_changes(
                 client=old.client,
                 server=old.server,
                 protocol=str(row["protocol"]),
-                port=int(str(row["port"])),
-                connections=int(str(row["connections"])),
+                port=int(row["port"]),
+                connections=int(row["connections"]),
                 last_seen=instant(row["last_seen"]),
                 class_=str(row["class"]),
                 old=old.verdict.allow,

@@ -183,8 +183,12 @@ def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
         inside.group_by(keys)
         .aggregate(
             connections=_.connections.max(),
-            allowed_client=_count(_.records, (_.verdict == "allowed") & _is(_.reporter, "src") & clear),
-            allowed_server=_count(_.records, (_.verdict == "allowed") & _is(_.reporter, "dst") & clear),
+            allowed_client=_count(
+                _.records, (_.verdict == "allowed") & _is(_.reporter, "src") & clear
+            ),
+            allowed_server=_count(
+                _.records, (_.verdict == "allowed") & _is(_.reporter, "dst") & clear
+            ),
             allowed_neither=_count(
                 _.records, (_.verdict == "allowed") & _.reporter.isnull() & clear
             ),
@@ -220,4 +224,5 @@ def _count(records: Any, where: Any) -> Any:
 
 def fetch(expression: ir.Table, backend: ibis.BaseBackend) -> pd.DataFrame:
     """Run the expression; Arrow-backed columns, so that a missing port stays missing."""
-    return backend.to_pyarrow(expression).to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = backend.to_pyarrow(expression).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

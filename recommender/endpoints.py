@@ -22,8 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recommender.edges import END, WHO
-from recommender.kubelets import kubelets
-from recommender.who import Who
+from recommender.frames import records
 from recommender.inventory import (
     Inventory,
     Namespace,
@@ -32,6 +31,8 @@ from recommender.inventory import (
     WorkloadKey,
     owner_by_name,
 )
+from recommender.kubelets import kubelets
+from recommender.who import Who
 
 NODE_TYPES = frozenset({"host", "node", "hostendpoint"})
 _HASH = r"[a-z0-9]{5,10}"
@@ -49,14 +50,6 @@ _APPENDED = {
     "CronJob": rf"\d{{8,11}}-(?:\d+-)?(?:{_SUFFIX})?",
 }
 _GENERATED_LENGTH = 58  # a generated name keeps this much of its prefix (names/generate.go)
-
-
-def plain_records(frame: pd.DataFrame) -> list[dict[str, object]]:
-    """The rows as dicts with Python values, None for null."""
-    records: list[dict[str, object]] = (
-        frame.astype(object).where(frame.notna(), None).to_dict("records")
-    )
-    return records
 
 
 def text_lines(text: object) -> dict[str, str]:
@@ -90,7 +83,7 @@ def resolve(sighted: pd.DataFrame, calls: pd.DataFrame, inventory: Inventory) ->
         stands for), remote (another cluster's pod), gone (a pod that nothing names any more) or
         unresolved.
     """
-    rows = plain_records(sighted)
+    rows = records(sighted)
     said = _said(rows)
     locals_ = _local_clusters(rows)
     names = _NameIndex(inventory)
@@ -100,7 +93,7 @@ def resolve(sighted: pd.DataFrame, calls: pd.DataFrame, inventory: Inventory) ->
         if key not in found:
             found[key] = _who(row, said, locals_, inventory, names)
     workloads = {(key[3], key[4]): who for key, who in found.items() if who.type == "workload"}
-    own = kubelets(plain_records(calls), workloads, inventory)
+    own = kubelets(records(calls), workloads, inventory)
     for key, who in found.items():
         if who.type == "address" and (who.address, key[-1]) in own:
             found[key] = Who("host", address=who.address)
@@ -154,8 +147,8 @@ def _who(
         namespace, who = str(row["namespace"]), str(row["who"])
         known = said.get((namespace, who), _Said(Counter(), {}, None))
         if row["cluster"] not in locals_:
-            (kind, name), *_ = known.workloads.most_common(1) or [("Pod", who)]
-            return Who("remote", namespace, kind, name)
+            key = _own_key(namespace, who, known)
+            return Who("remote", namespace, key.kind, key.name)
         found = _pod_end(namespace, who, known, inventory, names)
         if not _on_host_network(found, inventory):
             return found
@@ -169,9 +162,7 @@ def _on_host_network(who: Who, inventory: Inventory) -> bool:
     return workload is not None and workload.host_network
 
 
-def _pod_end(
-    namespace: str, who: str, said: _Said, inventory: Inventory, names: _NameIndex
-) -> Who:
+def _pod_end(namespace: str, who: str, said: _Said, inventory: Inventory, names: _NameIndex) -> Who:
     pod = inventory.pods.get((namespace, who))
     if pod is not None and not pod.made:
         return _workload_end(pod.workload)
@@ -318,7 +309,7 @@ def inventory_of_flows(sighted: pd.DataFrame) -> Inventory:
     It misses what did not talk, and labels that the CNI does not log; so extents that are exact
     here may be wider in the cluster.
     """
-    rows = plain_records(sighted)
+    rows = records(sighted)
     said = _said(rows)
     locals_ = _local_clusters(rows)
     pods: dict[tuple[str, str], Pod] = {}
@@ -366,4 +357,3 @@ def _inventory_of_pods(pods: dict[tuple[str, str], Pod]) -> Inventory:
         workloads=dict(sorted(workloads.items())),
         pods=dict(sorted(pods.items())),
     )
-

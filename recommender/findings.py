@@ -1,4 +1,4 @@
-"""What is wrong with policies that the API server takes: selectors that select nothing, and more."""
+"""What is odd about policies that the API server takes: selectors that select nothing."""
 
 from __future__ import annotations
 

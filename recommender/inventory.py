@@ -198,9 +198,10 @@ def read_inventory(paths: Sequence[str | Path]) -> Inventory:
 
 
 def inventory_of(manifests: Sequence[Manifest], problems: tuple[str, ...] = ()) -> Inventory:
-    """The inventory that the given objects make; what is not an object of a known kind is counted."""
+    """The inventory that the given objects make; objects of other kinds are counted."""
     by_kind: dict[str, list[Manifest]] = {}
-    kept, unknown = [], {}
+    kept: list[Manifest] = []
+    unknown: dict[str, int] = {}
     for manifest in manifests:
         kind = core_kind(manifest.body)
         if kind:

@@ -95,21 +95,20 @@ class Or(Term):
 
 
 Selector = Has | In | Text | Not | And | Or
-EVERYTHING = And(())
-NOTHING = Or(())
+EVERYTHING, NOTHING = And(()), Or(())
 
 PORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
 Interval = tuple[int, int]
 
 
 def _joined(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    out: list[list[int]] = []
+    out: list[Interval] = []
     for low, high in sorted(intervals):
         if out and low <= out[-1][1] + 1:
-            out[-1][1] = max(out[-1][1], high)
+            out[-1] = out[-1][0], max(out[-1][1], high)
         else:
-            out.append([low, high])
-    return tuple((low, high) for low, high in out)
+            out.append((low, high))
+    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +167,9 @@ def _minus(left: Iterable[Interval], right: Iterable[Interval]) -> Iterable[Inte
     return left
 
 
+_TYPES, _PORTS = ((0, 65535),), ((1, 65535),)
 ALL_PORTS = PortSet.of(
-    {
-        **dict.fromkeys(PORT_PROTOCOLS, ((1, 65535),)),
-        **dict.fromkeys(("ICMP", "ICMPv6"), ((0, 65535),)),
-        "OTHER": ((0, 0),),
-    }
+    {"ICMP": _TYPES, "ICMPv6": _TYPES, "OTHER": ((0, 0),), **dict.fromkeys(PORT_PROTOCOLS, _PORTS)}
 )
 NO_PORTS = PortSet()
 
@@ -299,8 +295,8 @@ class Evidence:
 class Rule:
     """One rule of one direction: what `action` does to `peer` on `ports`.
 
-    `index` is the rule's place in its list, from 0. `restricted` says what narrows the rule
-    further than addresses and ports (L7), which is not judged.
+    `index` is its place in its list, from 0. `local` limits it to those subjects that match;
+    `restricted` says what else narrows it (L7), which is not judged.
     """
 
     peer: Peer = AnyPeer()

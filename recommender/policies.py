@@ -15,8 +15,12 @@ from recommender.model import Parsed
 SUPPORTING = frozenset({"Tier", "NetworkSet", "GlobalNetworkSet", "CiliumCIDRGroup"})
 
 
-def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> tuple[Parsed, list[str]]:
-    """The policies in files and folders, and a sentence for everything that was left out.
+def read_policies(
+    paths: Sequence[str | Path], inventory: Inventory
+) -> tuple[list[Manifest], Parsed, list[str]]:
+    """The policy objects in files and folders, what they mean, and what was left out.
+
+    Tiers, sets and groups that the inventory holds serve the policies too.
 
     Raises:
         InventoryError: a path cannot be read.
@@ -25,21 +29,15 @@ def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> tuple[Pa
     manifests, problems = read_manifests(paths)
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
-    return parsed(manifests, inventory, [str(problem) for problem in problems])
-
-
-def parsed(
-    manifests: Sequence[Manifest], inventory: Inventory, notes: list[str]
-) -> tuple[Parsed, list[str]]:
-    """The policies among manifests, with the inventory's tiers, sets and groups beside them."""
     own = [manifest for manifest in manifests if core_kind(manifest.body) is None]
     found = parse_policies([*_supporting(own, inventory), *own], inventory)
-    return found, [
-        *notes,
-        *(f"{finding}; this policy is left out" for finding in found.findings),
-        *(f"{count} of kind {kind} not judged: no dialect knows it"
-          for kind, count in found.unknown_kinds),
+    notes = [str(problem) for problem in problems]
+    notes += [str(finding) for finding in found.findings]
+    notes += [
+        f"{count} of kind {kind} not judged: no dialect knows it"
+        for kind, count in found.unknown_kinds
     ]
+    return own, found, notes
 
 
 def _supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:

@@ -10,9 +10,11 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
+from recommender.frames import Row, of_class
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.model import (
     DIRECTIONS,
@@ -47,6 +49,7 @@ class End:
     address: str | None
 
     def sort_key(self) -> tuple[str, str, str]:
+        """Addresses first, then units by namespace and name."""
         if self.unit is None:
             return ("", "", str(self.address))
         return (self.unit.namespace, self.unit.name, "")
@@ -59,7 +62,7 @@ class Wanted:
     client: End
     server: End
     ports: PortSet
-    row: Mapping[str, object]
+    row: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Scope:
     directions: tuple[Direction, ...] = DIRECTIONS
 
     def takes(self, namespace: str) -> bool:
+        """Whether policies for the namespace are asked for."""
         chosen = not self.namespaces or namespace in self.namespaces
         return chosen and namespace not in self.excluded
 
@@ -89,7 +93,7 @@ class Scope:
 class _Side:
     """What one unit needs in one direction: peers with their ports and evidence."""
 
-    needs: list[tuple[End, PortSet, Mapping[str, object]]] = field(default_factory=list)
+    needs: list[tuple[End, PortSet, Row]] = field(default_factory=list)
 
 
 def propose(
@@ -111,7 +115,7 @@ def propose(
     losses: dict[Unit, set[str]] = defaultdict(set)
     seen: set[Unit] = set()
     dns = dns_ports(inventory)
-    for row in edges[edges["class"] == "wanted"].to_dict("records"):
+    for row in of_class(edges, "wanted"):
         client, server = _end(row, "client", units), _end(row, "server", units)
         seen |= {end.unit for end in (client, server) if end.unit is not None}
         ports, loss = _sayable(row, dns)
@@ -151,15 +155,13 @@ def dns_ports(inventory: Inventory) -> frozenset[tuple[str | None, int]]:
     return frozenset(found)
 
 
-def is_dns(row: Mapping[str, object], dns: frozenset[tuple[str | None, int]]) -> bool:
+def is_dns(row: Row, dns: frozenset[tuple[str | None, int]]) -> bool:
     """Whether an edge asks a DNS server, by `dns_ports`."""
     places = {(None, row["port"]), (row["server_namespace"], row["port"])}
     return row["protocol"] in ("TCP", "UDP") and not places.isdisjoint(dns)
 
 
-def _end(
-    row: Mapping[str, object], role: str, units: Mapping[WorkloadKey, Unit]
-) -> End:
+def _end(row: Row, role: str, units: Mapping[WorkloadKey, Unit]) -> End:
     if row[f"{role}_type"] == "workload":
         key = WorkloadKey(
             str(row[f"{role}_namespace"]), str(row[f"{role}_kind"]), str(row[f"{role}_name"])
@@ -168,9 +170,7 @@ def _end(
     return End(None, str(row[f"{role}_address"]))
 
 
-def _sayable(
-    row: Mapping[str, object], dns: frozenset[tuple[str | None, int]]
-) -> tuple[PortSet, str | None]:
+def _sayable(row: Row, dns: frozenset[tuple[str | None, int]]) -> tuple[PortSet, str | None]:
     """The ports of an edge, or the loss where a NetworkPolicy has no word for its protocol."""
     protocol = str(row["protocol"])
     if protocol not in ("TCP", "UDP", "SCTP"):
@@ -178,7 +178,7 @@ def _sayable(
             f"{protocol} was seen, which a NetworkPolicy cannot name; most CNIs stop it once the "
             "pod is isolated"
         )
-    port = int(str(row["port"]))
+    port = int(row["port"])
     if is_dns(row, dns):
         # A truncated answer is asked for again over TCP (RFC 7766), which few windows show.
         return PortSet.one("TCP", port) | PortSet.one("UDP", port), None
@@ -196,10 +196,8 @@ def _unit_loss(unit: Unit) -> tuple[str, ...]:
     if len(unit.workloads) == 1:
         return ()
     names = ", ".join(str(key) for key in unit.workloads)
-    return (
-        f"no label tells {names} apart, so they share one policy and each may do what the others "
-        "do; give their pods a label of their own",
-    )
+    loss = f"no label tells {names} apart, so they share one policy and each may do what the "
+    return (loss + "others do; give their pods a label of their own",)
 
 
 def _policy(
@@ -254,7 +252,7 @@ def _rule_order(ports: PortSet, ends: Sequence[End]) -> tuple[object, ...]:
 
 
 def _peers(unit: Unit, ends: Iterable[End]) -> Iterable[Peer]:
-    """Label peers by name, then addresses joined only into blocks of which every address was seen."""
+    """Label peers by name, then addresses, joined only where every address of a block was seen."""
     addresses = []
     for end in sorted(ends, key=End.sort_key):
         if end.unit is None:
@@ -281,17 +279,17 @@ def blocks(addresses: Iterable[str]) -> list[str]:
     ]
 
 
-def _evidence(rows: Sequence[Mapping[str, object]]) -> Evidence:
+def _evidence(rows: Sequence[Row]) -> Evidence:
     reporters = set()
     for row in rows:
-        if int(str(row["allowed_client"])):
+        if row["allowed_client"]:
             reporters.add("client")
-        if int(str(row["allowed_server"])):
+        if row["allowed_server"]:
             reporters.add("server")
     return Evidence(
-        connections=sum(int(str(row["connections"])) for row in rows),
-        days=max(int(str(row["days"])) for row in rows),
-        hours=max(int(str(row["hours"])) for row in rows),
+        connections=sum(int(row["connections"]) for row in rows),
+        days=max(int(row["days"]) for row in rows),
+        hours=max(int(row["hours"]) for row in rows),
         first_seen=min(instant(row["first_seen"]) for row in rows),
         last_seen=max(instant(row["last_seen"]) for row in rows),
         reporters=tuple(sorted(reporters)),
@@ -300,19 +298,19 @@ def _evidence(rows: Sequence[Mapping[str, object]]) -> Evidence:
     )
 
 
-def instant(value: object) -> str:
+def instant(value: Any) -> str:
     """An instant as ISO 8601 text in UTC, to the second."""
-    return pd.Timestamp(value).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[arg-type]
+    return pd.Timestamp(value).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def named(row: Mapping[str, object], role: str) -> str:
+def named(row: Row, role: str) -> str:
     """One end of an edge, for people: `namespace/name`, or an address."""
     if row[f"{role}_namespace"] is not None:
         return f"{row[f'{role}_namespace']}/{row[f'{role}_name']}"
     return str(row[f"{role}_address"] or row[f"{role}_name"] or row[f"{role}_type"])
 
 
-def exact_name(row: Mapping[str, object], role: str) -> str:
+def exact_name(row: Row, role: str) -> str:
     """One end of an edge as the evaluator knows it: `namespace/kind/name`, or an address."""
     if row[f"{role}_type"] == "workload":
         return "/".join(str(row[f"{role}_{name}"]) for name in ("namespace", "kind", "name"))

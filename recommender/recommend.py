@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from recommender.evaluate import Evaluator, evaluator
+from recommender.frames import Row, of_class
 from recommender.model import PortSet
 from recommender.propose import Proposal, Scope, dns_ports, is_dns, named, propose
-from recommender.replay import Row, replay, Replayed
+from recommender.replay import Replayed, replay
 from recommender.selectors import units
 from recommender.watch import Watched
+
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
@@ -41,8 +43,7 @@ def recommendation(watched: Watched, scope: Scope) -> Recommendation:
     """Propose for the watched cluster and check the proposals against all that was wanted."""
     proposals = propose(watched.edges, watched.inventory, units(watched.inventory), scope)
     judge = evaluator([proposal.policy for proposal in proposals], watched.inventory)
-    edges = watched.edges
-    replayed = list(replay(judge, edges[edges["class"] == "wanted"].to_dict("records")))
+    replayed = list(replay(judge, of_class(watched.edges, "wanted")))
     return Recommendation(
         watched=watched,
         scope=scope,
@@ -68,7 +69,7 @@ def _surplus(
         }
         for direction in ("ingress", "egress")
     }
-    # Policies see pods on the host's network as their nodes, whose addresses have rows of their own.
+    # Policies see host-network pods as their nodes, whose addresses have rows of their own.
     on_hosts = {str(k) for k, w in watched.inventory.workloads.items() if w.host_network}
     for row in judge.connectivity(by="workload"):
         if row.src not in isolated["egress"] and row.dst not in isolated["ingress"]:
@@ -95,7 +96,7 @@ def _seen(watched: Watched, wanted: Sequence[Row]) -> tuple[Seen, Seen]:
     seen: Seen = defaultdict(PortSet)
     kept: Seen = defaultdict(PortSet)
     for row in wanted:
-        pair, port = (named(row, "client"), named(row, "server")), int(str(row["port"]))
+        pair, port = (named(row, "client"), named(row, "server")), int(row["port"])
         seen[pair] |= PortSet.one(str(row["protocol"]), port)
         if is_dns(row, dns):
             kept[pair] |= PortSet.one("TCP", port) | PortSet.one("UDP", port)

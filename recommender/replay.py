@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from recommender.evaluate import Evaluator
+from recommender.frames import Row
 from recommender.model import PORT_PROTOCOLS, Verdict
 from recommender.propose import exact_name, named
-
-Row = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +20,12 @@ class Replayed:
 
     @property
     def client(self) -> str:
+        """The client, for people."""
         return named(self.row, "client")
 
     @property
     def server(self) -> str:
+        """The server, for people."""
         return named(self.row, "server")
 
     def __str__(self) -> str:
@@ -39,7 +40,7 @@ def replay(judge: Evaluator, rows: Iterable[Row]) -> Iterator[Replayed]:
     """
     for row in rows:
         if judged(row):
-            protocol, port = str(row["protocol"]), int(str(row["port"]))
+            protocol, port = str(row["protocol"]), int(row["port"])
             ends = exact_name(row, "client"), exact_name(row, "server")
             yield Replayed(row, judge.verdict(*ends, protocol, port))
 

@@ -50,6 +50,7 @@ class Unit:
 
     @property
     def name(self) -> str:
+        """The name of its first workload."""
         return self.workloads[0].name
 
 
@@ -99,7 +100,7 @@ def _merged(groups: Iterable[_Group]) -> _Group:
 
 
 def _namespace_units(namespace: str, groups: Sequence[_Group]) -> list[Unit]:
-    """An exact selector for each group; groups that nothing tells apart are joined until it does."""
+    """An exact selector for each group; groups that nothing tells apart are joined."""
     alike: dict[tuple[tuple[tuple[str, str], ...], ...], list[_Group]] = defaultdict(list)
     for group in groups:
         alike[tuple(tuple(labels.items()) for labels in group.maps)].append(group)
@@ -178,7 +179,7 @@ def _others(
 def _exclusions(
     group: _Group, others: Mapping[int, _Group], chosen: Mapping[str, str]
 ) -> tuple[list[Selector], frozenset[int]]:
-    """Terms that keep the others' pods out and the group's in, and the others that none keeps out."""
+    """Terms that keep the others' pods out and the group's in; and the others still in."""
     out = [(n, m) for n, other in others.items() for m in other.maps if chosen.items() <= m.items()]
     terms: list[Selector] = []
     while out:

@@ -56,7 +56,9 @@ def watch(
     calls = folding.fetch(folding.outside_calls(flows), backend)
     ends = ibis.memtable(resolve(sighted, calls, objects))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
-    return Watched(chosen, objects, known is None, hourly, classified(hourly, objects, audited=audited))
+    return Watched(
+        chosen, objects, known is None, hourly, classified(hourly, objects, audited=audited)
+    )
 
 
 def _cluster(store: Store, cluster: str | None) -> str:
@@ -80,4 +82,3 @@ def _flows(store: Store, backend: ibis.BaseBackend, cluster: str) -> ir.Table:
         store.glob, hive_partitioning=True, hive_types_autocast=False, union_by_name=True
     )
     return flows.filter(flows.cluster == cluster)
-

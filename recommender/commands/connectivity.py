@@ -18,7 +18,10 @@ from recommender.commands import options
 @click.argument("policies", nargs=-1, required=True, metavar="POLICIES...")
 @options.inventory
 @click.option(
-    "--by", type=click.Choice(["workload", "pod"]), default="workload", show_default=True,
+    "--by",
+    type=click.Choice(["workload", "pod"]),
+    default="workload",
+    show_default=True,
     help="One row a workload (permitted between any of its pods), or a pod.",
 )
 @options.output("text", "json")
@@ -35,7 +38,12 @@ def command(policies: tuple[str, ...], inventory: tuple[str, ...], by: str, outp
     rows = judge.connectivity(by="pod" if by == "pod" else "workload")
     if output == "json":
         connections = [
-            {"src": r.src, "dst": r.dst, "protocol": r.protocol, "ports": [list(p) for p in r.ports]}
+            {
+                "src": r.src,
+                "dst": r.dst,
+                "protocol": r.protocol,
+                "ports": [list(p) for p in r.ports],
+            }
             for r in rows
         ]
         click.echo(json.dumps({"connections": connections}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @options.inventory
 @options.cluster
 @click.option("--hourly", is_flag=True, help="One row an hour, without classes.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File for -o parquet."
-)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File for -o parquet.")
 @options.output("text", "json", "csv", "parquet")
 def command(
     store: str,
@@ -69,13 +67,14 @@ def _write(table: pd.DataFrame, output: str, out: Path | None) -> None:
     elif output == "parquet":
         table.convert_dtypes(dtype_backend="pyarrow").to_parquet(out, index=False)
     else:
-        _print(table.to_dict("records"))
+        _print(table)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(table: pd.DataFrame) -> None:
+    from recommender.frames import records
     from recommender.propose import named
 
-    for row in rows:
+    for row in records(table):
         port = "" if row["port"] is None else f" {row['port']}"
         class_ = f"  {row['class']}: {row['reason']}" if "class" in row else ""
         click.echo(

@@ -19,8 +19,12 @@ from recommender.commands import options
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @options.store
 @click.option(
-    "--format", "format_", type=click.Choice(["auto", "hubble", "calico"]), default="auto",
-    show_default=True, help="Log format; told from the content unless given.",
+    "--format",
+    "format_",
+    type=click.Choice(["auto", "hubble", "calico"]),
+    default="auto",
+    show_default=True,
+    help="Log format; told from the content unless given.",
 )
 @click.option("--cluster", metavar="NAME", help="Cluster name, where the log does not say it.")
 @click.option("--strict", is_flag=True, help="Exit 12 when a line was rejected.")

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from recommender.inventory import Inventory
+    from recommender.manifests import Manifest
     from recommender.model import Policy
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -31,7 +32,11 @@ cluster = click.option(
 def output(*choices: str) -> Decorator:
     """The `-o` option with the given forms, the first by default."""
     return click.option(
-        "-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True,
+        "-o",
+        "--output",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
         help="Form of the output.",
     )
 
@@ -61,9 +66,16 @@ def say_problems(inventory: Inventory) -> None:
 
 def read_policies(paths: Sequence[str], inventory: Inventory) -> tuple[Policy, ...]:
     """The policies; what was left out is said."""
+    return read_set(paths, inventory)[1]
+
+
+def read_set(
+    paths: Sequence[str], inventory: Inventory
+) -> tuple[list[Manifest], tuple[Policy, ...]]:
+    """The manifests of a set of policies, and the policies; what was left out is said."""
     from recommender.policies import read_policies
 
-    parsed, notes = read_policies(paths, inventory)
+    manifests, parsed, notes = read_policies(paths, inventory)
     for note in notes:
         say(note)
-    return parsed.policies
+    return manifests, parsed.policies

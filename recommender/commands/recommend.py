@@ -20,27 +20,43 @@ from recommender.commands.edges import FROM_FLOWS
 @options.store
 @options.inventory
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
     help="Folder for the policies and recommendation.json; made anew.",
 )
 @click.option(
-    "--dialect", type=click.Choice(["kubernetes"]), default="kubernetes", show_default=True,
+    "--dialect",
+    type=click.Choice(["kubernetes"]),
+    default="kubernetes",
+    show_default=True,
     help="Policy API to write.",
 )
 @click.option(
-    "--namespace", "namespaces", multiple=True, metavar="NS",
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NS",
     help="Propose for this namespace only. May be given several times.",
 )
 @click.option(
-    "--exclude-namespace", "excluded", multiple=True, metavar="NS",
+    "--exclude-namespace",
+    "excluded",
+    multiple=True,
+    metavar="NS",
     help="Propose nothing for this namespace. May be given several times.",
 )
 @click.option(
-    "--directions", type=click.Choice(["both", "ingress", "egress"]), default="both",
-    show_default=True, help="Directions to isolate.",
+    "--directions",
+    type=click.Choice(["both", "ingress", "egress"]),
+    default="both",
+    show_default=True,
+    help="Directions to isolate.",
 )
 @click.option(
-    "--learn-audited", is_flag=True,
+    "--learn-audited",
+    is_flag=True,
     help="Take traffic that policy would have denied (audit mode) as wanted.",
 )
 @options.cluster
@@ -49,7 +65,7 @@ def command(
     store: str,
     inventory: tuple[str, ...],
     out: Path,
-    dialect: str,
+    dialect: str,  # noqa: ARG001 - one so far
     namespaces: tuple[str, ...],
     excluded: tuple[str, ...],
     directions: str,

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--protocol", default="TCP", show_default=True, help="TCP, UDP, SCTP, ICMP, ...")
 @click.option("--port", type=click.IntRange(0, 65535), help="Server port; ICMP: the type.")
 @click.option(
-    "--queries", metavar="FILE", type=click.Path(path_type=Path),
+    "--queries",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
     help='Many at once: lines of {"src","dst","protocol","port"}; - for standard input.',
 )
 @options.output("text", "json", "jsonl")
@@ -79,12 +81,12 @@ def _questions(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             question = json.loads(line)
-            if not isinstance(question, dict) or not {"src", "dst"} <= question.keys():
-                raise ValueError("no src or dst")
-        except ValueError as error:
+        except ValueError:
+            question = None
+        if not isinstance(question, dict) or not {"src", "dst"} <= question.keys():
             raise FlowpolicyError(
-                f'{path}:{number}: not a question ({error}); give {{"src","dst","protocol","port"}}'
-            ) from error
+                f'{path}:{number}: not a question; give {{"src","dst","protocol","port"}}'
+            )
         yield question
 
 

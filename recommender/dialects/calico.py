@@ -141,7 +141,7 @@ def _address_set(o: Field, inventory: Inventory) -> AddressSet | None:
     try:
         spec = o["spec"]
         blocks = spec["expectedIPs" if o.ref.kind == "HostEndpoint" else "nets"]
-        addresses = tuple(_address(item) for item in blocks.items())
+        addresses = tuple(item.block(or_address=True) for item in blocks.items())
         names = tuple(name.lower() for name in spec["allowedEgressDomains"].texts())
         labels = _labels(o)
     except Refused as refused:
@@ -153,16 +153,6 @@ def _address_set(o: Field, inventory: Inventory) -> AddressSet | None:
         labels |= {OF_NAMESPACE + key: value for key, value in inherited.items()}
         labels |= {OF_NAMESPACE + NAME: o.ref.namespace, NAMESPACE: o.ref.namespace}
     return AddressSet(labels, addresses, names)
-
-
-def _address(field: Field) -> str:
-    """A block of a set; unlike a rule's, one address may stand without a mask."""
-    text = field.text()
-    return (field if "/" in text else replace(field, value=f"{text}/{_bits(text)}")).block()
-
-
-def _bits(address: str) -> int:
-    return 128 if ":" in address else 32
 
 
 def _labels(o: Field) -> dict[str, str]:
@@ -178,7 +168,8 @@ def _labels(o: Field) -> dict[str, str]:
     except ValueError:
         inside = {}
     kept = inside.get("labels") if isinstance(inside, dict) else None
-    return {**labels, **{str(k): str(v) for k, v in (kept or {}).items()}}
+    kept = kept if isinstance(kept, dict) else {}
+    return {**labels, **{key: str(value) for key, value in kept.items()}}
 
 
 # --- policies ----------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Field:
     def number(self) -> float | None:
         """The number in this field; null where it is not given."""
         value = self.value
-        if value is None or isinstance(value, int) and not isinstance(value, bool):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
         if not isinstance(value, float) or not math.isfinite(value):
             raise Refused(self, "must be a number")
@@ -114,14 +114,14 @@ class Field:
             raise Refused(self, "must be a whole number")
         return value
 
-    def block(self) -> str:
-        """The CIDR in this field, canonical; an address without a mask is said."""
+    def block(self, *, or_address: bool = False) -> str:
+        """The CIDR in this field, canonical; an address without a mask is said, unless allowed."""
         text = self.text()
         try:
             block = str(ipaddress.ip_network(text, strict=False))
         except ValueError as error:
             raise Refused(self, f"{text!r} is not a CIDR") from error
-        if "/" not in text:
+        if "/" not in text and not or_address:
             self.say(f"must be a CIDR: write {block}")
         return block
 

@@ -10,7 +10,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from ruamel.yaml import YAML
 
 from ingest.errors import FlowpolicyError
 from recommender.dialects import kubernetes
-from recommender.model import Ports, Rule
+from recommender.frames import Row, of_class
+from recommender.model import DIRECTIONS, Ports, Rule
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
 
@@ -113,8 +113,8 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             }
             for s in recommendation.surplus
         ],
-        "review": [_edge(row) for row in rows_of(edges, "review")],
-        "denied": [_edge(row) for row in rows_of(edges, "denied")],
+        "review": [_edge(row) for row in of_class(edges, "review")],
+        "denied": [_edge(row) for row in of_class(edges, "denied")],
     }
 
 
@@ -128,13 +128,7 @@ def window(edges: Any) -> dict[str, Any]:
     }
 
 
-def rows_of(edges: Any, class_: str) -> list[dict[str, Any]]:
-    """The edges of one class as plain dicts, in their order."""
-    rows: list[dict[str, Any]] = edges[edges["class"] == class_].to_dict("records")
-    return rows
-
-
-def _edge(row: Mapping[str, Any]) -> dict[str, Any]:
+def _edge(row: Row) -> dict[str, Any]:
     return {
         "client": named(row, "client"),
         "server": named(row, "server"),
@@ -160,9 +154,7 @@ def _policy(proposal: Proposal) -> dict[str, Any]:
         "seen": proposal.seen,
         "losses": list(proposal.losses),
         "rules": [
-            _rule(direction, rule)
-            for direction in ("ingress", "egress")
-            for rule in policy.rules(direction)  # type: ignore[arg-type]
+            _rule(direction, rule) for direction in DIRECTIONS for rule in policy.rules(direction)
         ],
     }
 

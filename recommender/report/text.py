@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recommender.frames import of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
-from recommender.report.files import INDEX, rows_of, window, writable
+from recommender.report.files import INDEX, window, writable
 
 _MOST = 10
 
@@ -37,7 +38,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
         ("review", "waiting for a decision, nothing learned from them"),
         ("denied", "denied by policy, not learned"),
     ):
-        rows = rows_of(found.watched.edges, class_)
+        rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"
         yield from _some([_edge(row) for row in rows])
     losses = [f"{p.unit.namespace}/{p.unit.name}: {loss}" for p in policies for loss in p.losses]

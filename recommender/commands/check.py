@@ -1,0 +1,84 @@
+"""`flowpolicy check`: what would these policies deny."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recommender.commands import options
+
+if TYPE_CHECKING:
+    from recommender.replay import Replayed
+
+
+@click.command(
+    epilog="\b\nExample:\n  flowpolicy check /tmp/policies --store /tmp/store "
+    "--inventory data/samples/inventory.yaml",
+    short_help="Replay the logs: what would these policies deny.",
+)
+@click.argument("policies", nargs=-1, required=True, metavar="POLICIES...")
+@options.store
+@options.inventory
+@options.cluster
+@options.output("text", "json")
+def command(
+    policies: tuple[str, ...],
+    store: str,
+    inventory: tuple[str, ...],
+    cluster: str | None,
+    output: str,
+) -> None:
+    """Replay the logs through POLICIES: what would they deny.
+
+    Exits 11 when wanted traffic would be denied. What cannot be told is listed apart.
+    """
+    from recommender.evaluate import evaluator
+    from recommender.frames import of_class
+    from recommender.replay import replay
+    from recommender.watch import watch
+
+    watched = watch(store, inventory, cluster=cluster)
+    options.say_problems(watched.inventory)
+    judge = evaluator(options.read_policies(policies, watched.inventory), watched.inventory)
+    replayed = list(replay(judge, of_class(watched.edges, "wanted")))
+    if not replayed:
+        options.say("the store holds no wanted edge to replay; ingest a log with flows first")
+        sys.exit(3)
+    denied = [r for r in replayed if r.verdict.allow is False]
+    unknown = [r for r in replayed if r.verdict.allow is None]
+    if output == "json":
+        parts = {"denied": [_as_dict(r) for r in denied], "unknown": [_as_dict(r) for r in unknown]}
+        click.echo(json.dumps({"edges": len(replayed), **parts}, indent=2))
+    else:
+        _print(replayed, denied, unknown)
+    if denied:
+        sys.exit(11)
+
+
+def _as_dict(replayed: Replayed) -> dict[str, Any]:
+    from recommender.commands.verdict import as_dict
+    from recommender.propose import instant
+
+    row = replayed.row
+    return {
+        "client": replayed.client,
+        "server": replayed.server,
+        "protocol": row["protocol"],
+        "port": int(row["port"]),
+        "connections": int(row["connections"]),
+        "last_seen": instant(row["last_seen"]),
+        "because": [as_dict(reason) for reason in replayed.verdict.because],
+    }
+
+
+def _print(replayed: list[Replayed], denied: list[Replayed], unknown: list[Replayed]) -> None:
+    click.echo(f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied")
+    for word, found in (("denied", denied), ("cannot tell", unknown)):
+        for one in found:
+            reasons = sorted({f"{r.action} by {r.policy}" for r in one.verdict.because if r.policy})
+            click.echo(f"  {word}: {one}, {one.row['connections']:,} connections")
+            for reason in reasons:
+                click.echo(f"    {reason}")

@@ -1,0 +1,151 @@
+"""A diff as text, JSON and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from recommender.connectivity import Connection
+from recommender.diff import Diff, FlowChange, ObjectChange
+from recommender.findings import Remark
+from recommender.model import Interval
+
+_WORDS = {True: "allowed", False: "denied", None: "cannot tell"}
+
+
+def intervals(ports: Iterable[Interval]) -> str:
+    """`80,443,8000-8010`; every port as `all ports`."""
+    shown = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ports)
+    return "all ports" if shown == "1-65535" else shown
+
+
+def connection(row: Connection) -> str:
+    """One connection in a line."""
+    return f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}"
+
+
+def flow(row: FlowChange) -> str:
+    """One observed edge whose verdict changes, in a line."""
+    return (
+        f"{row.client} -> {row.server} {row.protocol} {row.port}: {_WORDS[row.old]} before, "
+        f"{_WORDS[row.new]} after; {row.class_}, {row.connections:,} connections, last seen "
+        f"{row.last_seen}"
+    )
+
+
+def changed(objects: Iterable[ObjectChange]) -> list[ObjectChange]:
+    """The objects that are not the same in both sets."""
+    return [change for change in objects if change.change != "unchanged"]
+
+
+def text(diff: Diff) -> str:
+    """The whole diff for people: objects, connections, observed flows, remarks."""
+    return "\n".join(_text(diff))
+
+
+def _text(diff: Diff) -> Iterator[str]:
+    for change in changed(diff.objects):
+        yield _title(change)
+        yield change.text.rstrip("\n")
+    same = len(diff.objects) - len(changed(diff.objects))
+    yield f"objects unchanged: {same}"
+    yield from _section("connections gained", [f"+ {connection(row)}" for row in diff.gained])
+    yield from _section("connections lost", [f"- {connection(row)}" for row in diff.lost])
+    if diff.flows is not None:
+        yield from _section(
+            "observed flows that change verdict", [f"! {flow(row)}" for row in diff.flows]
+        )
+    yield from _remarks("old", diff.old_remarks)
+    yield from _remarks("new", diff.new_remarks)
+
+
+def _title(change: ObjectChange) -> str:
+    was = f" (was {change.old_name})" if change.old_name else ""
+    return f"{change.change}: {change.kind} {change.name}{was}"
+
+
+def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
+    yield f"{title}: {len(lines)}"
+    yield from (f"  {line}" for line in lines)
+
+
+def _remarks(which: str, remarks: Sequence[Remark]) -> Iterator[str]:
+    if remarks:
+        yield from _section(f"to look at in the {which} set", [_remark(r) for r in remarks])
+
+
+def _remark(remark: Remark) -> str:
+    return f"{remark.ref}: {remark.message}"
+
+
+def as_dict(diff: Diff) -> dict[str, Any]:
+    """The diff as JSON: `objects`, `gained`, `lost`, `flows` (null without a store), `findings`."""
+    return {
+        "schema": "flowpolicy/diff/v1",
+        "objects": [
+            {
+                "kind": change.kind,
+                "name": change.name,
+                "change": change.change,
+                "old_name": change.old_name,
+                "text": change.text,
+            }
+            for change in diff.objects
+        ],
+        "gained": [_connection(row) for row in diff.gained],
+        "lost": [_connection(row) for row in diff.lost],
+        "flows": None if diff.flows is None else [_flow(row) for row in diff.flows],
+        "findings": [
+            {"set": which, "policy": str(r.ref), "topic": r.topic, "message": r.message}
+            for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks))
+            for r in remarks
+        ],
+    }
+
+
+def _connection(row: Connection) -> dict[str, Any]:
+    ports = [list(interval) for interval in row.ports]
+    return {"src": row.src, "dst": row.dst, "protocol": row.protocol, "ports": ports}
+
+
+def _flow(row: FlowChange) -> dict[str, Any]:
+    return {key.rstrip("_"): value for key, value in asdict(row).items()}
+
+
+_MOST = 50
+
+
+def markdown(diff: Diff) -> str:
+    """The diff for a pull request: counts first, then tables that are cut after some rows."""
+    return "\n".join(_markdown(diff))
+
+
+def _markdown(diff: Diff) -> Iterator[str]:
+    yield "### Network policy changes"
+    yield ""
+    counts = [f"{len(changed(diff.objects))} objects", f"{len(diff.gained)} connections gained"]
+    counts.append(f"{len(diff.lost)} lost")
+    if diff.flows is not None:
+        counts.append(f"{len(diff.flows)} observed flows change verdict")
+    yield ", ".join(counts)
+    for title, lines in (
+        ("Objects", [_title(change) for change in changed(diff.objects)]),
+        ("Connections gained", [connection(row) for row in diff.gained]),
+        ("Connections lost", [connection(row) for row in diff.lost]),
+        ("Observed flows that change verdict", [flow(row) for row in diff.flows or ()]),
+        ("To look at in the old set", [_remark(r) for r in diff.old_remarks]),
+        ("To look at in the new set", [_remark(r) for r in diff.new_remarks]),
+    ):
+        if lines:
+            yield ""
+            yield f"#### {title}"
+            yield ""
+            yield from (f"- `{_code(line)}`" for line in lines[:_MOST])
+            if len(lines) > _MOST:
+                yield f"- and {len(lines) - _MOST} more"
+
+
+def _code(line: str) -> str:
+    """Text that cannot leave its code span, whatever names a log brings."""
+    return line.replace("`", "'").replace("\n", " ")
