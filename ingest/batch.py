@@ -1,21 +1,18 @@
 """Batch, what a format makes of a block of lines, and the loop over lines that all formats share.
 
-A flow log repeats itself: a few hundred distinct endpoints, label sets and kinds of event stand
-behind thousands of lines. So a format keeps each distinct group of values once, in a Pool, and a
-row is a handful of numbers; Arrow copies the values out at the end.
+Every line ends in one of three ways: as a flow, skipped for a reason, or as a reject.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 
-from ingest.schema import FLOWS, TIME
 from ingest.values import UnreadableError
 
 TEXT_LIMIT = 2_000
@@ -50,43 +47,6 @@ class Batch:
     lines: int
     absent: frozenset[str] = field(default_factory=frozenset)
     lost: int = 0
-
-
-class Pool:
-    """Distinct groups of values, each kept once and known by its number."""
-
-    def __init__(self, *columns: str) -> None:
-        self.columns = columns
-        self._numbers: dict[tuple[Any, ...], int] = {}
-
-    def number(self, *values: Any) -> int:
-        """The number of a group of values, in the order of the columns."""
-        return self._numbers.setdefault(values, len(self._numbers))
-
-    def arrays(self, numbers: Sequence[int], prefix: str = "") -> dict[str, pa.Array]:
-        """Columns of FLOWS, one value for each of `numbers`."""
-        rows = pa.array(numbers, pa.int32())
-        values = list(zip(*self._numbers, strict=True)) or [()] * len(self.columns)
-        named = ((prefix + name, kept) for name, kept in zip(self.columns, values, strict=True))
-        return {name: pa.array(kept, FLOWS.field(name).type).take(rows) for name, kept in named}
-
-
-def flows_table(columns: Mapping[str, Sequence[Any] | pa.Array], rows: int) -> pa.Table:
-    """FLOWS from its columns; `time` and `end_time` in microseconds, `day` from `time`.
-
-    A column that is not given is null throughout.
-    """
-    made: dict[str, pa.Array] = {}
-    for column in FLOWS:
-        given = columns.get(column.name)
-        if given is None:
-            made[column.name] = pa.nulls(rows, column.type)
-        elif column.type == TIME:
-            made[column.name] = pa.array(given, pa.int64()).cast(TIME)
-        else:
-            made[column.name] = pa.array(given, column.type)
-    made["day"] = made["time"].cast(pa.date32())
-    return pa.Table.from_arrays([made[name] for name in FLOWS.names], schema=FLOWS)
 
 
 @dataclass

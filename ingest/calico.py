@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from ingest.batch import Batch, Lines, Pool, flows_table
+from ingest.batch import Batch, Lines
+from ingest.columns import Pool, flows_table
 from ingest.values import MICROSECONDS, UnreadableError, address, lines, port, text
 
 DEFAULT_CLUSTER = "default"
@@ -240,8 +241,10 @@ class _Reader:
         self.rows: list[tuple[Any, ...]] = []
         self.ends = Pool(*_END)
         self.places = Pool("cluster", "node")
-        self.facts = Pool("reporter", "verdict", "is_reply", "established", "protocol",
-                          "service_namespace", "service", "policies")  # fmt: skip
+        self.ips = Pool("ip")
+        self.facts = Pool("format", "event", "reporter", "verdict", "is_reply", "established",
+                          "protocol", "service_namespace", "service", "policies",
+                          "dst_names")  # fmt: skip
 
     def add(self, line: bytes) -> str | None:
         """Keep the line's flow, or return why it is none."""
@@ -259,6 +262,8 @@ class _Reader:
         cluster = self._cluster or _set(record.cluster) or DEFAULT_CLUSTER
         start = _time(record.start_time, "start_time")
         facts = self.facts.number(
+            "calico",
+            "record",
             reporter,
             _verdict(record),
             None if _is_odd(source, destination) else False,
@@ -267,6 +272,7 @@ class _Reader:
             _set(record.dest_service_namespace),
             _set(record.dest_service_name),
             _policies(record.policies),
+            _domains(record.dest_domains),
         )
         self.rows.append(
             (
@@ -276,11 +282,10 @@ class _Reader:
                 self.places.number(text(cluster), _set(record.host)),
                 self.ends.number(*src),
                 self.ends.number(*dst),
-                address(_set(record.source_ip)),
-                address(_set(record.dest_ip)),
+                self.ips.number(address(_set(record.source_ip))),
+                self.ips.number(address(_set(record.dest_ip))),
                 source,
                 destination,
-                _domains(record.dest_domains),
                 connections,
                 to_dst,
                 to_src,
@@ -307,28 +312,24 @@ def parse(block: bytes, *, cluster: str | None = None) -> Batch:
 
 
 def _table(reader: _Reader) -> pa.Table:
-    columns = list(zip(*reader.rows, strict=True)) or [()] * 14
-    (time, end_time, facts, places, src, dst, src_ip, dst_ip, src_port, dst_port, dst_names,
-     connections, bytes_to_dst, bytes_to_src) = columns  # fmt: skip
-    rows = len(reader.rows)
+    columns = list(zip(*reader.rows, strict=True)) or [()] * 13
+    (time, end_time, facts, places, src, dst, src_ip, dst_ip, src_port, dst_port, connections,
+     bytes_to_dst, bytes_to_src) = columns  # fmt: skip
     return flows_table(
         {
             "time": time,
             "end_time": end_time,
-            "format": ["calico"] * rows,
-            "event": ["record"] * rows,
-            **reader.facts.arrays(facts),
-            **reader.places.arrays(places),
-            **reader.ends.arrays(src, "src_"),
-            **reader.ends.arrays(dst, "dst_"),
-            "src_ip": src_ip,
-            "dst_ip": dst_ip,
+            **reader.facts.columns(facts),
+            **reader.places.columns(places),
+            **reader.ends.columns(src, "src_"),
+            **reader.ends.columns(dst, "dst_"),
+            **reader.ips.columns(src_ip, "src_"),
+            **reader.ips.columns(dst_ip, "dst_"),
             "src_port": src_port,
             "dst_port": dst_port,
-            "dst_names": dst_names,
             "connections": connections,
             "bytes_to_dst": bytes_to_dst,
             "bytes_to_src": bytes_to_src,
         },
-        rows,
+        len(reader.rows),
     )

@@ -12,12 +12,15 @@ import msgspec
 import pyarrow as pa
 
 from ingest import hubble_ends, hubble_wire
-from ingest.batch import Batch, Lines, Pool, flows_table
+from ingest.batch import Batch, Lines
+from ingest.columns import Pool, flows_table
 from ingest.hubble_signs import Key, Sign, established, reply_by_ports, reporter, sign
 from ingest.hubble_wire import NONE, Flow
 from ingest.values import address, instant, lines, port, text
 
 DEFAULT_CLUSTER = "default"
+
+_NO_IP = hubble_wire.Ip()
 
 _names = msgspec.json.Decoder(list[str] | None).decode
 _service = msgspec.json.Decoder(hubble_wire.Service | None).decode
@@ -31,17 +34,22 @@ class _Reader:
         self._cluster = cluster
         self.rows: list[tuple[Any, ...]] = []
         self.lost = 0
-        self.ends = Pool(*hubble_ends.COLUMNS)
-        self.facts = Pool("reporter", "verdict", "drop_reason", "event", "observation",
+        self.facts = Pool("format", "reporter", "verdict", "drop_reason", "event", "observation",
                           "is_reply", "established", "protocol", "icmp_type")  # fmt: skip
         self.places = Pool("cluster", "node")
+        self.ends = Pool(*hubble_ends.COLUMNS)
+        self.ips = Pool("ip")
+        self.names = Pool("names")
         self.extras = Pool("service_namespace", "service", "policies")
-        self._no_extras = self.extras.number(None, None, None)
+        self.dns = Pool("dns_query", "dns_ips")
         self.signs: dict[tuple[Any, ...], Sign] = {}
         self.end_cache: dict[bytes, tuple[int, hubble_ends.End]] = {}
         self._fact_cache: dict[tuple[Any, ...], int] = {}
         self._place_cache: dict[tuple[str | None, str | None], int] = {}
-        self._extra_cache: dict[tuple[bytes, ...], int] = {}
+        self._ip_cache: dict[str | None, int] = {}
+        self._no_names = self.names.number(None)
+        self._no_extras = self.extras.number(None, None, None)
+        self._no_dns = self.dns.number(None, None)
 
     def add(self, line: bytes) -> str | None:
         """Keep the line's flow, or return why it is none."""
@@ -58,31 +66,30 @@ class _Reader:
         reply = seen.reply
         if reply is None:
             reply = reply_by_ports(source_port, target_port)
-        ip = flow.IP
-        src = (self._end(flow.source), address(ip.source) if ip else None, source_port,
+        ip = flow.IP or _NO_IP
+        src = (self._end(flow.source), self._ip(ip.source), source_port,
                flow.source_names, flow.source_service)  # fmt: skip
-        dst = (self._end(flow.destination), address(ip.destination) if ip else None, target_port,
+        dst = (self._end(flow.destination), self._ip(ip.destination), target_port,
                flow.destination_names, flow.destination_service)  # fmt: skip
         if reply:
             src, dst = dst, src
-        (src_number, src_end), (dst_number, dst_end) = src[0], dst[0]
-        dns = flow.l7.dns if flow.l7 is not None else None
+        (src_number, src_end), src_ip, src_port, src_names, _ = src
+        (dst_number, dst_end), dst_ip, dst_port, dst_names, service = dst
         self.rows.append(
             (
                 instant(flow.time or found.time),
-                self._facts(seen, reply, src_end.local, dst_end.local),
+                self._fact(seen, reply, src_end.local, dst_end.local),
                 self._place(found.node_name or flow.node_name, src_end, dst_end),
                 src_number,
                 dst_number,
-                src[1],
-                dst[1],
-                src[2],
-                dst[2],
-                None if src[3] is NONE else _lines(src[3]),
-                None if dst[3] is NONE else _lines(dst[3]),
-                self._extra(flow, dst[4]),
-                text((dns.query or "").rstrip(".")) if dns else None,
-                lines(filter(None, map(address, dns.ips))) if dns and dns.ips else None,
+                src_ip,
+                dst_ip,
+                src_port,
+                dst_port,
+                self._no_names if src_names is NONE else self._name(src_names),
+                self._no_names if dst_names is NONE else self._name(dst_names),
+                self._extra(flow, service),
+                self._no_dns if flow.l7 is None else self._answer(flow.l7.dns),
                 1 if flow.aggregate is None else _count(flow.aggregate),
             )
         )
@@ -104,12 +111,27 @@ class _Reader:
             known = self.end_cache[key] = (self.ends.number(*end.values), end)
         return known
 
-    def _facts(self, seen: Sign, reply: bool | None, src_local: bool, dst_local: bool) -> int:
+    def _ip(self, said: str | None) -> int:
+        known = self._ip_cache.get(said)
+        if known is None:
+            known = self._ip_cache[said] = self.ips.number(address(said))
+        return known
+
+    def _name(self, raw: msgspec.Raw) -> int:
+        return self.names.number(lines(name.rstrip(".") for name in _names(raw) or ()))
+
+    def _answer(self, dns: hubble_wire.Dns | None) -> int:
+        if dns is None:
+            return self._no_dns
+        ips = lines(filter(None, map(address, dns.ips or ())))
+        return self.dns.number(text((dns.query or "").rstrip(".")), ips)
+
+    def _fact(self, seen: Sign, reply: bool | None, src_local: bool, dst_local: bool) -> int:
         key = (id(seen), reply, src_local, dst_local)
         known = self._fact_cache.get(key)
         if known is None:
             known = self._fact_cache[key] = self.facts.number(
-                reporter(seen, reply, src_local=src_local, dst_local=dst_local),
+                "hubble", reporter(seen, reply, src_local=src_local, dst_local=dst_local),
                 seen.verdict, seen.drop_reason, seen.event, seen.observation, reply,
                 established(seen, reply), seen.protocol, seen.icmp_type,
             )  # fmt: skip
@@ -131,16 +153,9 @@ class _Reader:
                     flow.ingress_denied_by)  # fmt: skip
         if service is NONE and policies == (NONE, NONE, NONE, NONE):
             return self._no_extras
-        key = (bytes(service), *map(bytes, policies))
-        known = self._extra_cache.get(key)
-        if known is None:
-            to = (_service(key[0]) if key[0] else None) or hubble_wire.Service()
-            named = [policy for raw in key[1:] if raw for policy in _policies(raw) or ()]
-            known = self.extras.number(
-                text(to.namespace), text(to.name), lines(_policy(policy) for policy in named)
-            )
-            self._extra_cache[key] = known
-        return known
+        to = (None if service is NONE else _service(service)) or hubble_wire.Service()
+        named = (policy for raw in policies if raw is not NONE for policy in _policies(raw) or ())
+        return self.extras.number(text(to.namespace), text(to.name), lines(map(_policy, named)))
 
 
 def _key(flow: Flow) -> tuple[int | None, int | None, tuple[Any, ...]]:
@@ -164,10 +179,6 @@ def _key(flow: Flow) -> tuple[int | None, int | None, tuple[Any, ...]]:
         flow.reply, protocol, icmp_type, bytes(flags), l7_type, dns is not None,
         dns is not None and bool(dns.ips),
     )  # fmt: skip
-
-
-def _lines(raw: msgspec.Raw) -> str | None:
-    return lines(name.rstrip(".") for name in _names(raw) or ())
 
 
 def _policy(policy: hubble_wire.Policy) -> str:
@@ -216,28 +227,25 @@ def parse(block: bytes, *, cluster: str | None = None) -> Batch:
 
 
 def _table(reader: _Reader) -> pa.Table:
-    columns = list(zip(*reader.rows, strict=True)) or [()] * 15
+    columns = list(zip(*reader.rows, strict=True)) or [()] * 14
     (time, facts, places, src, dst, src_ip, dst_ip, src_port, dst_port, src_names, dst_names,
-     extras, dns_query, dns_ips, connections) = columns  # fmt: skip
-    rows = len(reader.rows)
+     extras, dns, connections) = columns  # fmt: skip
     return flows_table(
         {
             "time": time,
-            "format": ["hubble"] * rows,
-            **reader.facts.arrays(facts),
-            **reader.places.arrays(places),
-            **reader.ends.arrays(src, "src_"),
-            **reader.ends.arrays(dst, "dst_"),
-            **reader.extras.arrays(extras),
-            "src_ip": src_ip,
-            "dst_ip": dst_ip,
+            **reader.facts.columns(facts),
+            **reader.places.columns(places),
+            **reader.ends.columns(src, "src_"),
+            **reader.ends.columns(dst, "dst_"),
+            **reader.ips.columns(src_ip, "src_"),
+            **reader.ips.columns(dst_ip, "dst_"),
             "src_port": src_port,
             "dst_port": dst_port,
-            "src_names": src_names,
-            "dst_names": dst_names,
-            "dns_query": dns_query,
-            "dns_ips": dns_ips,
+            **reader.names.columns(src_names, "src_"),
+            **reader.names.columns(dst_names, "dst_"),
+            **reader.extras.columns(extras),
+            **reader.dns.columns(dns),
             "connections": connections,
         },
-        rows,
+        len(reader.rows),
     )

@@ -196,6 +196,7 @@ def reply_by_ports(source: int | None, destination: int | None) -> bool | None:
 
 
 def established(seen: Sign, reply: bool | None) -> bool | None:
+    """Whether the event shows an answered connection; null where it can't tell."""
     if seen.event == "l7":
         return True
     flags = seen.flags

@@ -88,7 +88,8 @@ class _Tally:
     rejects: Counter[str] = field(default_factory=Counter)
     absent: frozenset[str] | None = None  # None: no flow yet
     blocks: list[str] = field(default_factory=list)
-    known: int = 0
+    is_known: bool = True
+    continues: bool = False
 
     def add(self, outcome: _Outcome) -> None:
         record = outcome.record
@@ -101,7 +102,8 @@ class _Tally:
             absent = frozenset(record.absent)
             self.absent = absent if self.absent is None else self.absent & absent
         self.blocks.append(record.name)
-        self.known += outcome.known
+        self.is_known = self.is_known and outcome.known
+        self.continues = self.continues or bool(record.older and not outcome.known)
 
 
 def load(
@@ -240,16 +242,17 @@ def _work(task: _Task) -> _Outcome:
         data = block.first if block.too_long else data_of(task.source, block)
     except OSError as error:
         raise SourceError(f"{task.source}: can't be read: {error.strerror}.") from error
-    name, known = _find(store, task, data)
-    if known is not None:
-        return _Outcome(known, [], known=True)
+    place = _place(store, task, data)
+    if place.known is not None and place.known.length == len(data):
+        return _Outcome(place.known, [], known=True)
     batch = _too_long(data) if block.too_long else _parse(task, data)
-    try:
-        store.write_flows(name, batch.flows)
-    except OSError as error:
-        raise StoreError(f"{store.path}: can't be written: {error.strerror}.") from error
+    if place.known is None:
+        try:
+            store.write_flows(place.name, batch.flows)
+        except OSError as error:
+            raise StoreError(f"{store.path}: can't be written: {error.strerror}.") from error
     record = BlockRecord(
-        name=name,
+        name=place.name,
         length=len(data),
         digest=digest(data),
         lines=batch.lines,
@@ -258,23 +261,35 @@ def _work(task: _Task) -> _Outcome:
         rejects=dict(Counter(reject.reason for reject in batch.rejects)),
         absent=sorted(batch.absent),
         lost=batch.lost,
+        older=place.older,
     )
-    return _Outcome(record, batch.rejects, known=False)
+    return _Outcome(record, batch.rejects, known=place.known is not None)
 
 
-def _find(store: Store, task: _Task, data: bytes) -> tuple[str, BlockRecord | None]:
-    """The name for a block, and its record where it is in the store.
+@dataclass(frozen=True)
+class _Place:
+    """Where a block belongs in the store.
 
-    The name is that of a recorded block which it begins with, else one that is free.
+    Args:
+        known: the record of the block that has its lines already.
+        older: what the block replaces: shorter blocks that it begins with.
     """
+
+    name: str
+    known: BlockRecord | None = None
+    older: list[tuple[int, str]] = field(default_factory=list)
+
+
+def _place(store: Store, task: _Task, data: bytes) -> _Place:
     for number in count():
         name = block_name(task.block.first, task.cluster, task.format, number)
         record = store.block(name)
-        if record is None or record.length <= len(data):
-            begins = record is not None and digest(data[: record.length]) == record.digest
-            if record is None or begins:
-                same = record is not None and record.length == len(data)
-                return name, record if same else None
+        if record is None:
+            return _Place(name)
+        if record.holds(len(data), digest(data)):
+            return _Place(name, known=record)
+        if record.length < len(data) and digest(data[: record.length]) == record.digest:
+            return _Place(name, older=[*record.older, (record.length, record.digest)])
     raise AssertionError
 
 
@@ -298,22 +313,23 @@ def _record_sources(
     store: Store, sources: list[Source], formats: list[str], tallies: list[_Tally]
 ) -> None:
     for source, format_, tally in zip(sources, formats, tallies, strict=True):
-        if tally.blocks:
-            store.write_source(
-                tally.blocks[0],
-                {
-                    "source": source.name,
-                    "format": format_,
-                    "lines": tally.lines,
-                    "flows": tally.flows,
-                    "skipped": tally.skipped,
-                    "rejects": tally.rejects,
-                    "lost": tally.lost,
-                    "absent": sorted(tally.absent or ()),
-                    "blocks": tally.blocks,
-                    "trouble": source.trouble,
-                },
-            )
+        if not tally.blocks or (tally.is_known and store.has_source(tally.blocks[0])):
+            continue
+        store.write_source(
+            tally.blocks[0],
+            {
+                "source": source.name,
+                "format": format_,
+                "lines": tally.lines,
+                "flows": tally.flows,
+                "skipped": tally.skipped,
+                "rejects": tally.rejects,
+                "lost": tally.lost,
+                "absent": sorted(tally.absent or ()),
+                "blocks": tally.blocks,
+                "trouble": source.trouble,
+            },
+        )
 
 
 def _notes(sources: list[Source], tallies: list[_Tally]) -> Iterator[str]:
@@ -334,6 +350,10 @@ def _notes(sources: list[Source], tallies: list[_Tally]) -> Iterator[str]:
         )
     if lost := sum(tally.lost for tally in tallies):
         yield f"Hubble lost {lost:,} events by its own account: connections may be missing."
-    known = sum(1 for tally in tallies if tally.blocks and tally.known == len(tally.blocks))
-    if known:
+    if known := sum(1 for tally in tallies if tally.blocks and tally.is_known):
         yield f"{known} of {len(sources)} sources were in the store already."
+    if grown := sum(1 for tally in tallies if tally.continues):
+        yield (
+            f"{grown} of {len(sources)} sources begin with lines that were in the store; "
+            "the store has them once."
+        )

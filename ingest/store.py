@@ -28,10 +28,10 @@ from typing import Any, cast
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.batch import Reject
+from ingest.columns import column
 from ingest.errors import StoreError
 from ingest.schema import FLOWS, REJECTS, SCHEMA_VERSION
 
@@ -54,8 +54,11 @@ _STALE_SECONDS = 24 * 3600
 class BlockRecord:
     """What is known of a block that is in the store: `lines` = flows + skipped + rejects.
 
-    `digest` is that of all its `length` bytes; `reader` says how it was read, so that a block is
-    read again when that changes.
+    Args:
+        length: bytes, of which `digest` is the digest.
+        absent, lost: as in Batch.
+        older: length and digest of the shorter blocks that this one replaced.
+        reader: how it was read; a block is read again when that changes.
     """
 
     name: str
@@ -67,7 +70,13 @@ class BlockRecord:
     rejects: dict[str, int]
     absent: list[str] = field(default_factory=list)
     lost: int = 0
+    older: list[tuple[int, str]] = field(default_factory=list)
     reader: int = SCHEMA_VERSION
+
+    def holds(self, length: int, digest: str) -> bool:
+        """Whether the store has the lines of this block, or of one that it replaced."""
+        seen = [(self.length, self.digest), *map(tuple, self.older)]
+        return (length, digest) in seen
 
 
 def digest(data: bytes) -> str:
@@ -171,11 +180,15 @@ class Store:
         if rejects:
             rows = [(source, first + line, *rest) for line, *rest in rejects]
             columns = zip(zip(*rows, strict=True), REJECTS.types, strict=True)
-            table = pa.table([pa.array(*column) for column in columns], schema=REJECTS)
+            table = pa.table([column(*pair) for pair in columns], schema=REJECTS)
             _write_parquet(self.path, file, table, REJECTS)
         else:
             file.unlink(missing_ok=True)
         _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
+
+    def has_source(self, name: str) -> bool:
+        """Whether it was kept what was read from the source that begins with this block."""
+        return (self.path / "sources" / f"{name}.json").exists()
 
     def write_source(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep what was read from a source; `name` is that of its first block."""
@@ -252,10 +265,12 @@ def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
     if len(clusters) == len(days) == 1:
         yield clusters[0], days[0], flows
         return
-    for cluster in clusters:
-        of_cluster = flows.filter(pc.equal(flows["cluster"], cluster))
-        for day in of_cluster["day"].unique().to_pylist():
-            yield cluster, day, of_cluster.filter(pc.equal(of_cluster["day"], day))
+    rows: dict[tuple[str, date], list[int]] = {}
+    keys = zip(*(flows[name].to_pylist() for name in PARTITIONS), strict=True)
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    for (cluster, day), numbers in rows.items():
+        yield cluster, day, flows.take(column(numbers, pa.int32()))
 
 
 def _quoted(cluster: str) -> str:

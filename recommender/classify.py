@@ -118,7 +118,7 @@ def _behind_service(row: Row, inventory: Inventory) -> Iterable[Row]:
         }
 
 
-def _scanning(hourly: pd.DataFrame) -> pd.Series[bool]:
+def _scanning(hourly: pd.DataFrame) -> pd.Series[Any]:
     """Whether the row's client failed at SCAN_TARGETS targets or more in the row's hour."""
     if hourly.empty:
         return pd.Series([], dtype=bool)
@@ -127,7 +127,7 @@ def _scanning(hourly: pd.DataFrame) -> pd.Series[bool]:
     )
     by = [hourly[column] for column in (*CLIENT, "hour")]
     targets = failed.astype(int).groupby(by, dropna=False).transform("sum")
-    return (targets >= SCAN_TARGETS).astype(bool)
+    return targets >= SCAN_TARGETS
 
 
 _SUMS = [

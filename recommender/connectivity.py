@@ -266,8 +266,11 @@ class _Sums:
 
     def runs_of(self, names: Sequence[str], row: Ids) -> Iterator[Run]:
         """Each of `names` with its ports by protocol."""
-        for i in np.flatnonzero(row).tolist():
-            for protocol, ports in self.cells(int(row[i])):
+        at = np.flatnonzero(row)
+        numbers = row[at].tolist()
+        cells = {number: self.cells(number) for number in set(numbers)}
+        for i, number in zip(at.tolist(), numbers, strict=True):
+            for protocol, ports in cells[number]:
                 yield names[i], protocol, ports
 
     def cells(self, number: int) -> Cells:
@@ -293,8 +296,7 @@ class _Sums:
     def _same(
         self, spaces: Sequence[Range], row: Sequence[int], protocol: str
     ) -> Iterator[tuple[tuple[int, tuple[Interval, ...]], list[Range]]]:
+        ports = {number: dict(self.cells(number)).get(protocol, ()) for number in set(row)}
         pairs = zip(spaces, row, strict=True)
-        for key, run in groupby(
-            pairs, lambda each: (each[0].first[0], dict(self.cells(each[1])).get(protocol, ()))
-        ):
+        for key, run in groupby(pairs, lambda each: (each[0].first[0], ports[each[1]])):
             yield key, [space for space, _ in run]

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from recommender.addresses import Address, address, text
 from recommender.errors import InventoryError
-from recommender.inventory import WorkloadKey
+from recommender.inventory import Service, WorkloadKey
 from recommender.universe import Universe
 
 
@@ -29,16 +29,25 @@ class Ends:
         """The ends that a name or an address means: the address of a pod means the pod.
 
         Raises:
-            InventoryError: there are none.
+            InventoryError: there are none, or the name is that of several workloads.
         """
         if at := address(name):
             end = self.addresses.get(at)
             return (len(self.world.pods) + self.world.atoms.at(at) if end is None else end,)
         if found := self.names.get(name.lower()):
             return found
+        if same := [each for each in self.workloads if each.split("/")[::2] == name.split("/")]:
+            raise InventoryError(
+                f"{name!r} is several workloads; write {' or '.join(sorted(same))}"
+            )
         near = get_close_matches(name.lower(), self.names, 1, 0.0)
         hint = f"; the nearest name is {near[0]}" if near else ""
         raise InventoryError(f"no pod or workload {name!r} in the inventory{hint}")
+
+    def behind(self, service: Service) -> tuple[int, ...]:
+        """The pods that a Service selects."""
+        found = {(pod.namespace, pod.name) for pod in self.world.inventory.backends(service)}
+        return tuple(i for i, p in enumerate(self.world.pods) if (p.namespace, p.name) in found)
 
     def name(self, end: int) -> str:
         """A pod as `namespace/name`, or the first address of an atom."""

@@ -7,14 +7,14 @@ Policies govern pods only: addresses, nodes and host-network pods send and take 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from recommender.acting import Acting, Kleene, acting, at
 from recommender.connectivity import By, Connection, beyond, connections
 from recommender.ends import Ends, ends
-from recommender.inventory import Inventory, Pod
+from recommender.inventory import Inventory, Pod, Service
 from recommender.matrix import Matrix, matrix
 from recommender.model import (
     DIRECTIONS,
@@ -27,6 +27,7 @@ from recommender.model import (
     NotPeer,
     Peer,
     Policy,
+    Ports,
     PortSet,
     Reason,
     Rule,
@@ -34,7 +35,7 @@ from recommender.model import (
     Verdict,
 )
 from recommender.tiers import Fate, place
-from recommender.universe import HostNetwork, Universe, universe
+from recommender.universe import HostNetwork, Universe, is_local, universe
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Evaluator:
         Args:
             src: `namespace/pod`, `namespace/workload`, `namespace/kind/workload`, or an address;
                 the address of a pod or a node means that pod or node.
-            dst: likewise.
+            dst: likewise; the address of a Service means the pods and ports behind it.
             protocol: TCP, UDP, SCTP, ICMP, ICMPv6, or another's name or number.
-            port: null asks for every port of the protocol; ICMP counts type * 256 + code.
+            port: null asks for every port. For ICMP: the type, or type * 256 + code.
 
         Returns:
             A workload stands for all its pods: true where every pair of pods may connect, false
@@ -76,24 +77,43 @@ class Evaluator:
         Raises:
             InventoryError: an end is not in the inventory.
         """
+        if service := self.world.inventory.service_of_address.get(dst):
+            return self._served(src, service, protocol, port)
         asked = self._asked(protocol, port)
-        pairs = self._pairs(src, dst)
-        found = [self._verdict(s, d, asked) for s, d in pairs]
-        values = {verdict.allow for verdict in found}
+        pairs = self._pairs(self.ends.find(src), self.ends.find(dst))
+        return self._agreed([(s, d, self._verdict(s, d, asked)) for s, d in pairs])
+
+    def _served(self, src: str, service: Service, protocol: str, port: int | None) -> Verdict:
+        """Policies act after a Service's address is translated to its pods and target ports."""
+        targets = [
+            target
+            for given, number, target, _ in service.ports
+            if given == protocol.upper() and number == port
+        ]
+        found = [
+            (s, d, self._verdict(s, d, self.acting.ports_at(_target(protocol, target), d)))
+            for target in targets
+            for s, d in self._pairs(self.ends.find(src), self.ends.behind(service))
+        ]
+        if found:
+            return self._agreed(found)
+        lack = "has no pods" if targets else f"has no port {protocol} {port}"
+        why = f"Service {service.namespace}/{service.name} {lack} here"
+        return Verdict(None, (Reason("ingress", None, None, "unknown", why),))
+
+    def _agreed(self, found: Sequence[tuple[int, int, Verdict]]) -> Verdict:
+        values = {verdict.allow for _, _, verdict in found}
         if len(values) == 1:
-            return found[0]
+            return found[0][2]
         allow = False if False in values else None
-        first = next(i for i, verdict in enumerate(found) if verdict.allow is allow)
-        names = " to ".join(self.ends.name(end) for end in pairs[first])
-        because = (
-            _noted(why, f"pods disagree; so it is for {names}") for why in found[first].because
-        )
-        return Verdict(allow, tuple(because))
+        src, dst, verdict = next(each for each in found if each[2].allow is allow)
+        note = f"pods disagree; so it is for {self.ends.name(src)} to {self.ends.name(dst)}"
+        return Verdict(allow, tuple(_noted(why, note) for why in verdict.because))
 
     def permitted(self, src: str, dst: str) -> tuple[PortSet, PortSet]:
         """The ports that some pod of `src` may reach at some pod of `dst`, and the unknown ones."""
         allowed, unknown = NO_PORTS, NO_PORTS
-        for s, d in self._pairs(src, dst):
+        for s, d in self._pairs(self.ends.find(src), self.ends.find(dst)):
             sides = [
                 self._walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS
             ]
@@ -131,24 +151,39 @@ class Evaluator:
         chosen = self.world.selected(policy.subject).sure
         return tuple(pod for i, pod in enumerate(self.world.pods) if chosen >> i & 1)
 
-    def _pairs(self, src: str, dst: str) -> list[tuple[int, int]]:
-        """A pair of ends for each that policies tell apart; a pod to itself only when asked so."""
-        sources, targets = self.ends.find(src), self.ends.find(dst)
+    def doubts(self) -> Iterator[Reason]:
+        """The rules of which it isn't known whom they match, and why."""
+        for policy in self.policies:
+            for direction in DIRECTIONS:
+                for rule in policy.rules(direction):
+                    peers = [
+                        peer for peer in (rule.peer, rule.local) if peer and not is_local(peer)
+                    ]
+                    if any(len(set(self.world.matched(peer))) > 1 for peer in peers):
+                        yield _reason(direction, policy, rule, None)
+
+    def _pairs(self, sources: Sequence[int], targets: Sequence[int]) -> list[tuple[int, int]]:
+        """A pair of ends for each that can be told apart; a pod to itself only when asked so."""
         if len(sources) == len(targets) == 1:
             return [(sources[0], targets[0])]
         classes = self.matrix.classes
-        found: dict[tuple[int, int], tuple[int, int]] = {}
+        found: dict[tuple[int, int, bool], tuple[int, int]] = {}
         for s in sources:
             for d in targets:
                 if s != d:
-                    found.setdefault((int(classes[s]), int(classes[d])), (s, d))
+                    key = int(classes[s]), int(classes[d]), self._on_node(s, d)
+                    found.setdefault(key, (s, d))
         return list(found.values())
+
+    def _on_node(self, src: int, dst: int) -> bool:
+        """Whether `src` is the node that the pod `dst` runs on."""
+        node = self.acting.node(dst) if self.world.plain >> dst & 1 else None
+        return node is not None and bool(self.world.node_ends[node] >> src & 1)
 
     def _verdict(self, src: int, dst: int, asked: PortSet) -> Verdict:
         if src == dst and src < len(self.world.pods):
             return Verdict(True, (Reason("egress", None, None, "not isolated", "a pod to itself"),))
-        node = self.acting.node(dst) if self.world.plain >> dst & 1 else None
-        if node is not None and self.world.node_ends[node] >> src & 1:
+        if self._on_node(src, dst):
             why = "a node to a pod that runs on it"
             return Verdict(True, (Reason("ingress", None, None, "not isolated", why),))
         sides: list[tuple[Kleene, list[Reason]]] = []
@@ -194,7 +229,15 @@ class Evaluator:
         name = names.get(protocol.upper(), "OTHER")
         if port is None:
             return PortSet.of({name: everything.intervals(name)})
+        if name in ("ICMP", "ICMPv6") and port < 256:
+            return PortSet.one(name, port * 256, port * 256 + 255)
         return PortSet.one(name, port)
+
+
+def _target(protocol: str, target: int | str) -> Ports:
+    if isinstance(target, str):
+        return Ports(NO_PORTS, ((protocol.upper(), target),))
+    return Ports(PortSet.one(protocol.upper(), target))
 
 
 def _reason(direction: Direction, policy: Policy, rule: Rule, matches: Kleene) -> Reason:

@@ -76,4 +76,4 @@ def _nearest_label(key: str, values: list[str], pods: list[Pod]) -> str | None:
         for k, v in labels:
             if v == value:
                 return f"{k}={v}"
-    return f"{key}={same_key[0]}" if same_key else None
+    return None

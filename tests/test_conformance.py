@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from recommender.addresses import LAST, Address, address
+from recommender.dialects import parse_policies
 from recommender.evaluate import Evaluator, evaluator
 from recommender.inventory import read_inventory
+from recommender.manifests import read_manifests
 from recommender.model import PortSet
-from recommender.policies import read_policies
 
 CASES = Path(__file__).parents[2] / "shared" / "conformance"
 KINDS = ("netpol-analyzer", "cluster-network-policy", "telepathy")
@@ -28,8 +29,10 @@ def cases(kind: str) -> list[Any]:
 
 def judge_of(objects: list[Path], policies: list[Path]) -> Evaluator:
     inventory = read_inventory(objects)
-    parsed, notes = read_policies(policies, inventory)
-    assert not notes
+    manifests, problems = read_manifests(policies)
+    parsed = parse_policies(manifests, inventory)
+    assert not problems
+    assert not parsed.findings
     # Some of these answers govern host-network pods like others, which the API permits.
     return evaluator(parsed.policies, inventory, host_network="as pods")
 

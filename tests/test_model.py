@@ -87,7 +87,9 @@ def test_selectors_obey_the_laws_of_logic(a: Selector, b: Selector, found: dict[
 
 
 @given(labels)
-def test_no_requirement_selects_everything_and_no_alternative_nothing(found: dict[str, str]) -> None:
+def test_no_requirement_selects_everything_and_no_alternative_nothing(
+    found: dict[str, str],
+) -> None:
     assert EVERYTHING.matches(found)
     assert not NOTHING.matches(found)
 

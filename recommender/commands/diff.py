@@ -9,6 +9,8 @@ import click
 
 from recommender.commands import options
 
+_MOST = 40
+
 
 @click.command(
     epilog="\b\nExample:\n  flowpolicy diff data/samples/policies /tmp/policies "
@@ -20,6 +22,7 @@ from recommender.commands import options
 @options.inventory
 @click.option("--store", metavar="STORE", help="Judge the observed flows of this store by both.")
 @options.cluster
+@click.option("--all", "everything", is_flag=True, help="Text: show every line of every section.")
 @options.output("text", "json", "markdown")
 def command(
     old: str,
@@ -27,6 +30,7 @@ def command(
     inventory: tuple[str, ...],
     store: str | None,
     cluster: str | None,
+    everything: bool,
     output: str,
 ) -> None:
     """Show what changes between two sets of policies, OLD and NEW: files or folders.
@@ -40,17 +44,16 @@ def command(
     from recommender.watch import watch
 
     objects = options.read_inventory(inventory)
-    sides = []
-    for path in (old, new):
-        manifests, policies = options.read_set([path], objects)
-        sides.append(Side(manifests, policies))
+    before, after = (Side(*options.read_set([path], objects)) for path in (old, new))
     edges = None
     if store is not None:
         edges = watch(store, inventory, cluster=cluster).edges
-    found = diff(*sides, objects, edges)
+    found = diff(before, after, objects, edges)
     if output == "json":
         click.echo(json.dumps(changes.as_dict(found), indent=2))
+    elif output == "markdown":
+        click.echo(changes.markdown(found))
     else:
-        click.echo(changes.markdown(found) if output == "markdown" else changes.text(found))
+        click.echo(changes.text(found, None if everything else _MOST))
     if found:
         sys.exit(10)

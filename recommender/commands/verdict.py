@@ -73,7 +73,8 @@ def command(
 
 def _questions(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        lines = click.open_file(str(path), encoding="utf-8").read().splitlines()
+        with click.open_file(str(path), encoding="utf-8") as file:
+            lines = file.read().splitlines()
     except OSError as error:
         raise FlowpolicyError(f"{path}: {error.strerror}; check the path") from error
     for number, line in enumerate(lines, 1):

@@ -20,9 +20,39 @@ def intervals(ports: Iterable[Interval]) -> str:
     return "all ports" if shown == "1-65535" else shown
 
 
-def connection(row: Connection) -> str:
-    """One connection in a line."""
-    return f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}"
+def lines(rows: Iterable[Connection]) -> list[str]:
+    """Connections in lines.
+
+    Protocols with the same ports between the same ends share one, and so do address ranges with
+    the same other end and ports.
+    """
+    protocols: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        protocols.setdefault((row.src, row.dst, intervals(row.ports)), []).append(row.protocol)
+    together: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for (src, dst, ports), names in protocols.items():
+        ends = ("" if _is_range(src) else src, "" if _is_range(dst) else dst)
+        together.setdefault((*ends, f"{','.join(names)} {ports}"), []).append((src, dst))
+    return [
+        f"{src or _ranges(s for s, _ in ends)} -> {dst or _ranges(d for _, d in ends)} {ports}"
+        for (src, dst, ports), ends in together.items()
+    ]
+
+
+def _is_range(end: str) -> bool:
+    return "/" not in end
+
+
+def _ranges(ranges: Iterable[str]) -> str:
+    found = [_one(text) for text in ranges]
+    if len(found) == 1:
+        return found[0]
+    return f"{len(found)} address ranges ({found[0]}, ..., {found[-1]})"
+
+
+def _one(text: str) -> str:
+    first, _, last = text.partition("-")
+    return first if first == last else text
 
 
 def flow(row: FlowChange) -> str:
@@ -39,25 +69,34 @@ def changed(objects: Iterable[ObjectChange]) -> list[ObjectChange]:
     return [change for change in objects if change.change != "unchanged"]
 
 
-def text(diff: Diff) -> str:
-    """The whole diff for people: objects, connections, observed flows, remarks."""
-    return "\n".join(_text(diff))
+def text(diff: Diff, most: int | None = None) -> str:
+    """The whole diff for people: objects, connections, observed flows, remarks.
+
+    Sections are cut after `most` lines; what matters most in them comes first.
+    """
+    return "\n".join(_text(diff, most))
 
 
-def _text(diff: Diff) -> Iterator[str]:
+def _text(diff: Diff, most: int | None) -> Iterator[str]:
     for change in changed(diff.objects):
         yield _title(change)
         yield change.text.rstrip("\n")
     same = len(diff.objects) - len(changed(diff.objects))
     yield f"objects unchanged: {same}"
-    yield from _section("connections gained", [f"+ {connection(row)}" for row in diff.gained])
-    yield from _section("connections lost", [f"- {connection(row)}" for row in diff.lost])
+    yield from _section("connections gained", [f"+ {line}" for line in lines(diff.gained)], most)
+    yield from _section("connections lost", [f"- {line}" for line in lines(diff.lost)], most)
     if diff.flows is not None:
-        yield from _section(
-            "observed flows that change verdict", [f"! {flow(row)}" for row in diff.flows]
-        )
-    yield from _remarks("old", diff.old_remarks)
-    yield from _remarks("new", diff.new_remarks)
+        found = [f"! {flow(row)}" for row in sorted(diff.flows, key=_weight)]
+        yield from _section("observed flows that change verdict", found, most)
+    for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks)):
+        if remarks:
+            title = f"to look at in the {which} set"
+            yield from _section(title, [_remark(r) for r in remarks], None)
+
+
+def _weight(row: FlowChange) -> tuple[bool, bool, int]:
+    """Wanted flows that the new set denies first, then by how often they were seen."""
+    return row.class_ != "wanted", row.new is True, -row.connections
 
 
 def _title(change: ObjectChange) -> str:
@@ -65,14 +104,11 @@ def _title(change: ObjectChange) -> str:
     return f"{change.change}: {change.kind} {change.name}{was}"
 
 
-def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
-    yield f"{title}: {len(lines)}"
-    yield from (f"  {line}" for line in lines)
-
-
-def _remarks(which: str, remarks: Sequence[Remark]) -> Iterator[str]:
-    if remarks:
-        yield from _section(f"to look at in the {which} set", [_remark(r) for r in remarks])
+def _section(title: str, found: Sequence[str], most: int | None) -> Iterator[str]:
+    yield f"{title}: {len(found)}"
+    yield from (f"  {line}" for line in found[:most])
+    if most is not None and len(found) > most:
+        yield f"  and {len(found) - most} more; --all shows them, -o json holds them"
 
 
 def _remark(remark: Remark) -> str:
@@ -129,21 +165,24 @@ def _markdown(diff: Diff) -> Iterator[str]:
     if diff.flows is not None:
         counts.append(f"{len(diff.flows)} observed flows change verdict")
     yield ", ".join(counts)
-    for title, lines in (
+    for title, found in (
         ("Objects", [_title(change) for change in changed(diff.objects)]),
-        ("Connections gained", [connection(row) for row in diff.gained]),
-        ("Connections lost", [connection(row) for row in diff.lost]),
-        ("Observed flows that change verdict", [flow(row) for row in diff.flows or ()]),
+        ("Connections gained", lines(diff.gained)),
+        ("Connections lost", lines(diff.lost)),
+        (
+            "Observed flows that change verdict",
+            [flow(row) for row in sorted(diff.flows or (), key=_weight)],
+        ),
         ("To look at in the old set", [_remark(r) for r in diff.old_remarks]),
         ("To look at in the new set", [_remark(r) for r in diff.new_remarks]),
     ):
-        if lines:
+        if found:
             yield ""
             yield f"#### {title}"
             yield ""
-            yield from (f"- `{_code(line)}`" for line in lines[:_MOST])
-            if len(lines) > _MOST:
-                yield f"- and {len(lines) - _MOST} more"
+            yield from (f"- `{_code(line)}`" for line in found[:_MOST])
+            if len(found) > _MOST:
+                yield f"- and {len(found) - _MOST} more"
 
 
 def _code(line: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from recommender.frames import of_class
+from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
 from recommender.report.files import INDEX, window, writable
@@ -40,7 +39,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     ):
         rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"
-        yield from _some([_edge(row) for row in rows])
+        yield from _some(_by_client(rows))
     losses = [f"{p.unit.namespace}/{p.unit.name}: {loss}" for p in policies for loss in p.losses]
     if losses:
         yield f"what a NetworkPolicy cannot say: {len(losses)}"
@@ -53,7 +52,25 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
         yield f"not written, their names are not Kubernetes names: {refused}"
 
 
-def _edge(row: dict[str, Any]) -> str:
+_FEW = 3
+
+
+def _by_client(rows: Sequence[Row]) -> list[str]:
+    """An edge a line; many edges of one client for one reason share a line."""
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((named(row, "client"), str(row["reason"])), []).append(row)
+    found: list[str] = []
+    for (client, reason), edges in together.items():
+        if len(edges) <= _FEW:
+            found.extend(_edge(row) for row in edges)
+        else:
+            servers = len({named(row, "server") for row in edges})
+            found.append(f"{client} -> {servers} servers, {len(edges)} edges: {reason}")
+    return found
+
+
+def _edge(row: Row) -> str:
     port = "" if row["port"] is None else f" {row['port']}"
     return (
         f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}: {row['reason']}"

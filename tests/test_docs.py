@@ -1,0 +1,104 @@
+"""Help for people stays true: every command shown is run, every option and exit code is told."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ingest.schema import FLOWS, REJECTS
+from recommender.cli import COMMANDS, EXIT_CODES, group
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ANSWERS = (0, 10, 11)
+
+
+def shown(text: str) -> list[str]:
+    """The flowpolicy commands in a page's shell blocks, in their order."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("flowpolicy ")]
+
+
+def command(name: str) -> click.Command:
+    found = group.get_command(click.Context(group), name)
+    assert found is not None
+    return found
+
+
+def run(line: str) -> None:
+    words = shlex.split(line.split(" #")[0])[1:]
+    result = CliRunner().invoke(group, words, catch_exceptions=False)
+    assert result.exit_code in ANSWERS, f"{line}\n{result.output}"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "data" / "samples", tmp_path / "data" / "samples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_command_in_the_readme_runs_in_its_order(workplace: Path) -> None:
+    lines = shown(README)
+    assert len(lines) >= 6
+    for line in lines:
+        run(line)
+    assert (workplace / "out" / "policies" / "recommendation.json").exists()
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for name in COMMANDS:
+        assert f"flowpolicy {name}" in README, name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_does_and_help_shows_an_example(name: str) -> None:
+    found = command(name)
+    assert found.help
+    assert found.short_help == COMMANDS[name]
+    assert found.epilog is not None
+    assert "Example:" in found.epilog
+    for parameter in found.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+            assert parameter.help.endswith("."), f"{name} {parameter.opts}"
+
+
+def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
+    for name in ("ingest", "edges", "recommend", "connectivity", "verdict", "diff", "check"):
+        epilog = command(name).epilog
+        assert epilog is not None
+        line = epilog.split("Example:\n")[1].strip()
+        run(line.replace("/tmp/", f"{workplace}/"))
+
+
+def test_exit_codes_are_the_same_in_help_and_readme() -> None:
+    in_help = re.findall(r"^ +(\d+) +(.*)$", EXIT_CODES, re.MULTILINE)
+    table = README.split("## Exit codes")[1].split("##")[0]
+    in_readme = re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
+    plain = [(code, text.replace("`", "")) for code, text in in_readme]
+    assert plain == in_help
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    told = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    assert targets == told
+
+
+@pytest.mark.parametrize("field", [*FLOWS, *REJECTS], ids=lambda field: field.name)
+def test_every_column_of_the_store_is_documented(field: object) -> None:
+    metadata = field.metadata  # type: ignore[attr-defined]
+    assert metadata[b"doc"].endswith(b".")
+
+
+def test_links_in_the_pages_lead_somewhere() -> None:
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+            assert (ROOT / target).exists(), f"{page}: {target}"
