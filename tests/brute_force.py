@@ -19,7 +19,9 @@ def load(folder: Path) -> list[Object]:
     found = []
     for path in sorted(folder.rglob("*.yaml")):
         for body in yaml.safe_load_all(path.read_text()):
-            found.extend(body["items"] if body and body["kind"] == "List" else [body] if body else [])
+            found.extend(
+                body["items"] if body and body["kind"] == "List" else [body] if body else []
+            )
     return found
 
 
@@ -60,15 +62,23 @@ class Judge:
         )
 
     def _side(
-        self, type_: str, subject: Object | str, peer: Object | str, server: Object | str,
-        protocol: str, port: int,
+        self,
+        type_: str,
+        subject: Object | str,
+        peer: Object | str,
+        server: Object | str,
+        protocol: str,
+        port: int,
     ) -> bool:
         if isinstance(subject, str) or subject.get("host"):
             return True
         isolated = False
         for policy in self.policies:
             spec = policy["spec"]
-            types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+            types = spec.get("policyTypes") or [
+                "Ingress",
+                *(["Egress"] if spec.get("egress") else []),
+            ]
             if type_ not in types:
                 continue
             if policy["metadata"]["namespace"] != subject["namespace"]:

@@ -23,9 +23,7 @@ def workload(
     template = {
         "metadata": {"labels": labels},
         "spec": {
-            "containers": [
-                {"ports": [{"name": n or None, "containerPort": p} for n, p in ports]}
-            ],
+            "containers": [{"ports": [{"name": n or None, "containerPort": p} for n, p in ports]}],
             **spec,
         },
     }
@@ -33,7 +31,10 @@ def workload(
         "apiVersion": "apps/v1",
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"matchLabels": labels if match is None else match}, "template": template},
+        "spec": {
+            "selector": {"matchLabels": labels if match is None else match},
+            "template": template,
+        },
     }
     if kind == "CronJob":
         body["apiVersion"] = "batch/v1"
@@ -80,7 +81,11 @@ def node(name: str, *addresses: str) -> Manifest:
 
 
 def service(
-    name: str, selector: dict[str, str], ip: str, ports: list[dict[str, Any]], namespace: str = "shop"
+    name: str,
+    selector: dict[str, str],
+    ip: str,
+    ports: list[dict[str, Any]],
+    namespace: str = "shop",
 ) -> Manifest:
     return manifest(
         {

@@ -120,8 +120,14 @@ class Simulation:
         if c.kind == "scan":
             if there is not None:
                 yield self._event(
-                    c, client_port, there, "dst", {"RST": True, "ACK": True}, reply=True,
-                    point="TO_STACK", code=3,
+                    c,
+                    client_port,
+                    there,
+                    "dst",
+                    {"RST": True, "ACK": True},
+                    reply=True,
+                    point="TO_STACK",
+                    code=3,
                 )
             return
         done = {"ACK": True, "PSH": True}
@@ -137,8 +143,17 @@ class Simulation:
         return None if isinstance(end, str) else str(end["node"])
 
     def _event(
-        self, c: Connection, client_port: int, node: str | None, at: str, flags: dict[str, bool],
-        *, reply: bool = False, verdict: str = "FORWARDED", point: str | None = None, code: int = 0,
+        self,
+        c: Connection,
+        client_port: int,
+        node: str | None,
+        at: str,
+        flags: dict[str, bool],
+        *,
+        reply: bool = False,
+        verdict: str = "FORWARDED",
+        point: str | None = None,
+        code: int = 0,
     ) -> dict[str, Any]:
         src = self._end(c.src, local=at == "src", node=node)
         dst = self._end(c.dst, local=at == "dst", node=node)
@@ -164,7 +179,8 @@ class Simulation:
         }
         if verdict == "DROPPED":
             flow |= {
-                "drop_reason": 133, "drop_reason_desc": "POLICY_DENIED",
+                "drop_reason": 133,
+                "drop_reason_desc": "POLICY_DENIED",
                 "event_type": {"type": 1, "sub_type": 133},
             }
         else:

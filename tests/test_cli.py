@@ -66,7 +66,9 @@ def test_ingest_reads_standard_input(tmp_path: Path) -> None:
 
 def test_a_reject_is_counted_and_strict_makes_it_fatal(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
-    log.write_text('{"flow":{"time":"2026-01-01T00:00:00Z","verdict":"FORWARDED"}}\n{"flow":{bad}\n')
+    log.write_text(
+        '{"flow":{"time":"2026-01-01T00:00:00Z","verdict":"FORWARDED"}}\n{"flow":{bad}\n'
+    )
     out, _ = invoke("ingest", log, "--store", tmp_path / "s", "--strict", "-o", "json", code=12)
     assert sum(json.loads(out)["rejects"].values()) == 1
 
@@ -138,9 +140,7 @@ def test_recommend_replaces_its_own_folder_and_no_other(
     invoke("recommend", "--store", store, "--inventory", INVENTORY, "--out", proposals)
     assert not stale.exists()
     (tmp_path / "mine.txt").write_text("mine")
-    said = sentence(
-        "recommend", "--store", store, "--inventory", INVENTORY, "--out", tmp_path
-    )
+    said = sentence("recommend", "--store", store, "--inventory", INVENTORY, "--out", tmp_path)
     assert "holds other files; choose an empty or new folder" in said
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -201,7 +201,16 @@ def test_check_passes_the_proposals_and_names_what_others_would_deny(
 
 
 def test_verdict_answers_with_the_deciding_rules(proposals: Path) -> None:
-    args = ("verdict", proposals, "--inventory", INVENTORY, "--src", "shop/web", "--dst", "shop/cart")
+    args = (
+        "verdict",
+        proposals,
+        "--inventory",
+        INVENTORY,
+        "--src",
+        "shop/web",
+        "--dst",
+        "shop/cart",
+    )
     text, _ = invoke(*args, "--port", 8080)
     assert text.splitlines()[0] == "shop/web -> shop/cart TCP 8080: allowed"
     assert "egress: allow by NetworkPolicy shop/flowpolicy-web rule" in text
@@ -216,7 +225,12 @@ def test_verdict_answers_with_the_deciding_rules(proposals: Path) -> None:
 def test_connectivity_lists_connections_and_address_ranges(proposals: Path) -> None:
     out, _ = invoke("connectivity", proposals, "--inventory", INVENTORY, "-o", "json")
     rows = json.loads(out)["connections"]
-    assert {"src": "shop/web", "dst": "shop/cart", "protocol": "TCP", "ports": [[8080, 8080]]} in rows
+    assert {
+        "src": "shop/web",
+        "dst": "shop/cart",
+        "protocol": "TCP",
+        "ports": [[8080, 8080]],
+    } in rows
     text, _ = invoke("connectivity", proposals, "--inventory", INVENTORY, "--by", "pod")
     assert " -> shop/cart-" in text
 
@@ -241,7 +255,9 @@ class TestBadInput:
 
     def test_a_missing_store_and_one_of_a_newer_schema(self, tmp_path: Path) -> None:
         assert "no such store; make one with" in sentence("edges", "--store", tmp_path / "none")
-        (tmp_path / "a.log").write_text('{"flow":{"time":"2026-01-01T00:00:00Z","verdict":"FORWARDED"}}\n')
+        (tmp_path / "a.log").write_text(
+            '{"flow":{"time":"2026-01-01T00:00:00Z","verdict":"FORWARDED"}}\n'
+        )
         invoke("ingest", tmp_path / "a.log", "--store", tmp_path / "s")
         mark = tmp_path / "s" / "flowpolicy.json"
         mark.write_text(mark.read_text().replace("1", "99", 1))

@@ -31,7 +31,7 @@ def command(name: str) -> click.Command:
 
 
 def run(line: str) -> None:
-    words = shlex.split(line.split(" #")[0])[1:]
+    words = shlex.split(line.split(" #", maxsplit=1)[0])[1:]
     result = CliRunner().invoke(group, words, catch_exceptions=False)
     assert result.exit_code in ANSWERS, f"{line}\n{result.output}"
 

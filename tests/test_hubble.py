@@ -404,7 +404,11 @@ def test_traps_what_an_end_is(end, kind):
 
 def test_trap_a_pod_with_reserved_world_is_a_pod():
     found = row(flow(destination={**WORLD, "namespace": "shop", "pod_name": "cart-0"}))
-    assert (found["dst_type"], found["dst_namespace"], found["dst_pod"]) == ("pod", "shop", "cart-0")
+    assert (found["dst_type"], found["dst_namespace"], found["dst_pod"]) == (
+        "pod",
+        "shop",
+        "cart-0",
+    )
     assert found["dst_labels"] is None
 
 
@@ -440,7 +444,11 @@ def test_trap_workloads_are_named_at_the_local_end_only():
 def test_trap_cluster_mesh_ends_keep_their_own_cluster():
     remote = {**SERVER, "cluster_name": "poc2"}
     found = row(flow(destination=remote, node_name="poc1/worker"))
-    assert (found["cluster"], found["src_cluster"], found["dst_cluster"]) == ("poc1", "prod", "poc2")
+    assert (found["cluster"], found["src_cluster"], found["dst_cluster"]) == (
+        "poc1",
+        "prod",
+        "poc2",
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,7 +492,7 @@ def test_trap_dns_requests_and_answers():
 
 
 def test_nothing_of_http_is_kept():
-    secret = "s3cr3t-token"  # noqa: S105
+    secret = "s3cr3t-token"
     http = {"method": "GET", "url": f"http://cart/?k={secret}",
             "headers": [{"key": "Authorization", "value": secret}]}  # fmt: skip
     made = batch(flow(l7={"type": "REQUEST", "http": http}, **L7))
@@ -649,7 +657,9 @@ def test_blocks_have_no_state_between_them():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 PATHS = [

@@ -13,7 +13,9 @@ def replica_set(name: str, owner: str | None) -> object:
     metadata: dict[str, object] = {"name": name, "namespace": "shop"}
     if owner:
         metadata["ownerReferences"] = [{"kind": "Deployment", "name": owner, "controller": True}]
-    return manifest({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": {}})
+    return manifest(
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": {}}
+    )
 
 
 def job(name: str, owner: str | None = None) -> object:

@@ -63,7 +63,9 @@ def test_a_typed_list_gives_its_items_their_kind(tmp_path: Path, text: str) -> N
 
 
 def test_json_objects_may_follow_each_other(tmp_path: Path) -> None:
-    text = '{"kind": "Pod", "metadata": {"name": "a"}}\n{"kind": "Pod", "metadata": {"name": "b"}}\n'
+    text = (
+        '{"kind": "Pod", "metadata": {"name": "a"}}\n{"kind": "Pod", "metadata": {"name": "b"}}\n'
+    )
     manifests, _ = read_manifests([write(tmp_path, "pods.json", text)])
     assert [m.place.rsplit(":", 1)[1] for m in manifests] == ["1", "2"]
 

@@ -45,8 +45,13 @@ class Cluster:
         return "".join(self.random.choice(HASH) for _ in range(length))
 
     def add(
-        self, key: str, labels: dict[str, str], match: dict[str, str] | None = None,
-        replicas: int = 2, ports: tuple[tuple[str, str, int], ...] = (), probe: int | None = None,
+        self,
+        key: str,
+        labels: dict[str, str],
+        match: dict[str, str] | None = None,
+        replicas: int = 2,
+        ports: tuple[tuple[str, str, int], ...] = (),
+        probe: int | None = None,
     ) -> None:
         """Add a workload `namespace/Kind/name` with its pods."""
         namespace, kind, name = key.split("/")
@@ -56,7 +61,10 @@ class Cluster:
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
             )
         containers: list[dict[str, Any]] = [
-            {"name": "c", "ports": [{"protocol": t, "name": n, "containerPort": p} for t, n, p in ports]}
+            {
+                "name": "c",
+                "ports": [{"protocol": t, "name": n, "containerPort": p} for t, n, p in ports],
+            }
         ]
         if probe is not None:
             containers[0]["readinessProbe"] = {"tcpSocket": {"port": probe}}
@@ -67,7 +75,10 @@ class Cluster:
         }  # fmt: skip
         hash_ = self.token(9)
         if kind == "CronJob":
-            body |= {"apiVersion": "batch/v1", "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": template}}}}
+            body |= {
+                "apiVersion": "batch/v1",
+                "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": template}}},
+            }
         if kind != "Pod":
             self.objects.append(body)
         for number in range(replicas):
@@ -90,8 +101,16 @@ class Cluster:
             self._pod(namespace, kind, name, pod, prefix, own, owner, containers, ports)
 
     def _pod(
-        self, namespace: str, kind: str, name: str, pod: str, prefix: str, labels: dict[str, str],
-        owner: tuple[str, str], containers: object, ports: tuple[tuple[str, str, int], ...],
+        self,
+        namespace: str,
+        kind: str,
+        name: str,
+        pod: str,
+        prefix: str,
+        labels: dict[str, str],
+        owner: tuple[str, str],
+        containers: object,
+        ports: tuple[tuple[str, str, int], ...],
     ) -> None:
         number = len(self.pods)
         node = f"node-{number % 3 + 1}"
@@ -120,8 +139,18 @@ class Cluster:
 def boutique() -> tuple[Cluster, Simulation]:
     """A shop in the shape that public demo applications have, with the traps of real clusters."""
     c = Cluster(7)
-    c.add("kube-system/Deployment/coredns", {"k8s-app": "kube-dns"}, ports=(("UDP", "dns", 53), ("TCP", "dns-tcp", 53)))
-    c.add("shop/Deployment/frontend", {"app": "frontend"}, replicas=3, ports=(("TCP", "http", 8080),), probe=8080)
+    c.add(
+        "kube-system/Deployment/coredns",
+        {"k8s-app": "kube-dns"},
+        ports=(("UDP", "dns", 53), ("TCP", "dns-tcp", 53)),
+    )
+    c.add(
+        "shop/Deployment/frontend",
+        {"app": "frontend"},
+        replicas=3,
+        ports=(("TCP", "http", 8080),),
+        probe=8080,
+    )
     c.add("shop/Deployment/cart", {"app": "cart"}, ports=(("TCP", "grpc", 7070),))
     c.add("shop/StatefulSet/redis", {"app": "redis"}, replicas=3)
     c.add("shop/Deployment/reviews-v1", {"app": "reviews", "version": "v1"})
@@ -261,10 +290,14 @@ def test_every_rule_has_evidence_and_the_scan_waits_for_review(tmp_path: Path) -
 
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
-edge = st.tuples(names, names, st.sampled_from(["TCP", "UDP", "SCTP"]), st.sampled_from([80, 443, 5000]))
+edge = st.tuples(
+    names, names, st.sampled_from(["TCP", "UDP", "SCTP"]), st.sampled_from([80, 443, 5000])
+)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(edge, min_size=1, max_size=12, unique=True),
     st.dictionaries(names, st.sampled_from(["x", "y"])),
