@@ -20,111 +20,125 @@ def _field(name: str, type_: pa.DataType, doc: str, **origin: str) -> pa.Field:
     return pa.field(name, type_, metadata={"doc": doc, **origin})
 
 
-def _endpoint(end: str, who: str, hubble: str, calico: str) -> list[pa.Field]:
-    text = pa.string()
+# What is said of each end of a connection; {who}, {hubble} and {calico} differ by end.
+_END = (
+    _field(
+        "type",
+        pa.string(),
+        "What the {who} is: pod, host (the reporting node), node (another node), apiserver, "
+        "ingress (the CNI's proxy), health (the CNI's own probe), init, unmanaged, set (a "
+        "Calico network set), hostendpoint, outside.",
+        null="the log does not say",
+        hubble="{hubble}.identity and reserved labels",
+        calico="{calico}_type",
+    ),
+    _field(
+        "cluster",
+        pa.string(),
+        "Kubernetes cluster of the {who}.",
+        null="the log does not say; the cluster of the record",
+        hubble="{hubble}.cluster_name or label io.cilium.k8s.policy.cluster",
+    ),
+    _field(
+        "namespace",
+        pa.string(),
+        "Namespace of the {who}.",
+        null="not namespaced",
+        hubble="{hubble}.namespace or label io.kubernetes.pod.namespace",
+        calico="{calico}_namespace",
+    ),
+    _field(
+        "pod",
+        pa.string(),
+        "Pod name of the {who}.",
+        null="not a pod, or aggregated away",
+        hubble="{hubble}.pod_name",
+        calico="{calico}_name",
+    ),
+    _field(
+        "pod_prefix",
+        pa.string(),
+        "The generateName that the pods of the {who} share, with its last dash.",
+        null="a bare pod, or the format does not give it",
+        calico="{calico}_name_aggr without the star",
+    ),
+    _field(
+        "workload_kind",
+        pa.string(),
+        "Kind of the {who}'s owner as logged (Deployment, Job, ...).",
+        null="the log names it at the local end only",
+        hubble="{hubble}.workloads[0].kind",
+    ),
+    _field(
+        "workload",
+        pa.string(),
+        "Name of the {who}'s owner as logged.",
+        null="as above",
+        hubble="{hubble}.workloads[0].name",
+    ),
+    _field(
+        "labels",
+        pa.string(),
+        "Pod labels of the {who}, `key=value` lines, sorted; of a set its own labels.",
+        null="not logged",
+        hubble="{hubble}.labels with source k8s, without Cilium's own keys",
+        calico="{calico}_labels.labels (the intersection over an aggregate)",
+    ),
+    _field(
+        "service_account",
+        pa.string(),
+        "Service account of the {who}.",
+        null="not logged",
+        hubble="label io.cilium.k8s.policy.serviceaccount",
+    ),
+    _field(
+        "ip",
+        pa.string(),
+        "Address of the {who} after service translation, in canonical text.",
+        null="aggregated away",
+        hubble="IP.{hubble}",
+        calico="{calico}_ip",
+    ),
+    _field(
+        "port",
+        pa.uint16(),
+        "Port of the {who}, after service translation: of the responder the server port.",
+        unit="port number",
+        null="no ports in this protocol, or aggregated away",
+        hubble="l4.*.{hubble}_port",
+        calico="{calico}_port",
+    ),
+    _field(
+        "names",
+        pa.string(),
+        "DNS names under which the {who}'s address was looked up, lines, sorted.",
+        null="none known",
+        hubble="{hubble}_names",
+        calico="{calico}_domains",
+    ),
+    _field(
+        "set",
+        pa.string(),
+        "Calico network set that holds the {who}'s address; `public` or `private` where the "
+        "log says no more than that.",
+        null="none",
+        calico="{calico}_name_aggr of type ns or net",
+    ),
+)
+
+
+def _endpoint(end: str, **words: str) -> list[pa.Field]:
+    """The columns of one end: those of `_END` with its prefix and words."""
     return [
         _field(
-            f"{end}_type",
-            text,
-            f"What the {who} is: pod, host (the reporting node), node (another node), apiserver, "
-            "ingress (the CNI's proxy), health (the CNI's own probe), init, unmanaged, set (a "
-            "Calico network set), hostendpoint, outside.",
-            null="the log does not say",
-            hubble=f"{hubble}.identity and reserved labels",
-            calico=f"{calico}_type",
-        ),
-        _field(
-            f"{end}_cluster",
-            text,
-            f"Kubernetes cluster of the {who}.",
-            null="the log does not say; the cluster of the record",
-            hubble=f"{hubble}.cluster_name or label io.cilium.k8s.policy.cluster",
-        ),
-        _field(
-            f"{end}_namespace",
-            text,
-            f"Namespace of the {who}.",
-            null="not namespaced",
-            hubble=f"{hubble}.namespace or label io.kubernetes.pod.namespace",
-            calico=f"{calico}_namespace",
-        ),
-        _field(
-            f"{end}_pod",
-            text,
-            f"Pod name of the {who}.",
-            null="not a pod, or aggregated away",
-            hubble=f"{hubble}.pod_name",
-            calico=f"{calico}_name",
-        ),
-        _field(
-            f"{end}_pod_prefix",
-            text,
-            f"The generateName that the pods of the {who} share, with its last dash.",
-            null="a bare pod, or the format does not give it",
-            calico=f"{calico}_name_aggr without the star",
-        ),
-        _field(
-            f"{end}_workload_kind",
-            text,
-            f"Kind of the {who}'s owner as logged (Deployment, Job, ...).",
-            null="the log names it at the local end only",
-            hubble=f"{hubble}.workloads[0].kind",
-        ),
-        _field(
-            f"{end}_workload",
-            text,
-            f"Name of the {who}'s owner as logged.",
-            null="as above",
-            hubble=f"{hubble}.workloads[0].name",
-        ),
-        _field(
-            f"{end}_labels",
-            text,
-            f"Pod labels of the {who}, `key=value` lines, sorted; of a set its own labels.",
-            null="not logged",
-            hubble=f"{hubble}.labels with source k8s, without Cilium's own keys",
-            calico=f"{calico}_labels.labels (the intersection over an aggregate)",
-        ),
-        _field(
-            f"{end}_service_account",
-            text,
-            f"Service account of the {who}.",
-            null="not logged",
-            hubble="label io.cilium.k8s.policy.serviceaccount",
-        ),
-        _field(
-            f"{end}_ip",
-            text,
-            f"Address of the {who} after service translation, in canonical text.",
-            null="aggregated away",
-            hubble=f"IP.{hubble}",
-            calico=f"{calico}_ip",
-        ),
-        _field(
-            f"{end}_port",
-            pa.uint16(),
-            "Server port, after service translation." if end == "dst" else "Client port.",
-            unit="port number",
-            null="no ports in this protocol, or aggregated away",
-            hubble=f"l4.*.{hubble}_port",
-            calico=f"{calico}_port",
-        ),
-        _field(
-            f"{end}_names",
-            text,
-            f"DNS names under which the {who}'s address was looked up, lines, sorted.",
-            null="none known",
-            hubble=f"{hubble}_names",
-            calico=f"{calico}_domains",
-        ),
-        _field(
-            f"{end}_set",
-            text,
-            f"Calico network set that holds the {who}'s address; `public` or `private` where the "
-            "log says no more than that.",
-            null="none",
-            calico=f"{calico}_name_aggr of type ns or net",
-        ),
+            f"{end}_{column.name}",
+            column.type,
+            **{
+                key.decode(): value.decode().format(**words)
+                for key, value in column.metadata.items()
+            },
+        )
+        for column in _END
     ]
 
 
@@ -235,8 +249,8 @@ FLOWS = pa.schema(
             null="not ICMP, or not logged",
             hubble="l4.ICMPv4.type",
         ),
-        *_endpoint("src", "initiator", "source", "source"),
-        *_endpoint("dst", "responder", "destination", "dest"),
+        *_endpoint("src", who="initiator", hubble="source", calico="source"),
+        *_endpoint("dst", who="responder", hubble="destination", calico="dest"),
         _field(
             "service_namespace",
             pa.string(),

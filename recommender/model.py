@@ -369,7 +369,8 @@ class Finding:
     effect: str = "this policy is left out"
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.ref}: {self.field}: {self.message}"
+        what, newline, shown = self.message.partition("\n")  # a selector may be shown below
+        return f"{self.place}: {self.ref}: {self.field}: {what}; {self.effect}{newline}{shown}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from recommender.dialects import parse_policies
 from recommender.errors import PolicyError
-from recommender.inventory import Inventory, core_kind
+from recommender.inventory import Inventory
 from recommender.manifests import Manifest, read_manifests
 from recommender.model import Parsed
+from recommender.objects import core_kind
 
 # Objects that policies refer to; those of the inventory serve every policy set.
 SUPPORTING = frozenset({"Tier", "NetworkSet", "GlobalNetworkSet", "CiliumCIDRGroup"})

@@ -15,7 +15,8 @@ from ingest.store import Store, open_store
 from recommender import edges as folding
 from recommender.classify import classified
 from recommender.endpoints import inventory_of_flows, resolve
-from recommender.inventory import Inventory, read_inventory
+from recommender.inventory import Inventory
+from recommender.objects import read_inventory
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from recommender.dialects import parse_policies
 from recommender.evaluate import evaluator
-from recommender.inventory import inventory_of
 from recommender.manifests import Manifest
 from recommender.model import Parsed, Policy, Rule
+from recommender.objects import inventory_of
 
 Spec = dict[str, Any] | str
 

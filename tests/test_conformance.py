@@ -10,9 +10,9 @@ import pytest
 from recommender.addresses import LAST, Address, address
 from recommender.dialects import parse_policies
 from recommender.evaluate import Evaluator, evaluator
-from recommender.inventory import read_inventory
 from recommender.manifests import read_manifests
 from recommender.model import PortSet
+from recommender.objects import read_inventory
 
 CASES = Path(__file__).parents[2] / "shared" / "conformance"
 KINDS = ("netpol-analyzer", "cluster-network-policy", "telepathy")

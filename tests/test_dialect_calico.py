@@ -745,6 +745,14 @@ def test_a_service_in_a_global_policy_needs_its_namespace():
     ]
 
 
+def test_a_finding_shows_the_selector_below_what_became_of_the_rule():
+    (found,) = parsed(np("ingress: [{action: Allow, source: {selector: 'app ='}}]")).findings
+    first, shown, caret = str(found).splitlines()
+    assert first.startswith("case.yaml:1: NetworkPolicy shop/p: spec.ingress[0].source.selector: ")
+    assert first.endswith("after the label; this rule is not judged")
+    assert (shown.strip(), caret.index("^") - shown.index("app")) == ("app =", 4)
+
+
 def test_a_rule_without_meaning_is_unknown_and_the_rest_is_judged():
     one = np(
         "ingress: [{action: Allow, source: {selector: app == 'cart'}},"

@@ -728,4 +728,5 @@ def test_every_real_line_is_read():
 def test_real_replies_point_at_the_servers_port():
     made = parse((SAMPLES / "cilium-hubble-otel" / "basic-sample-400-tcp-flows.json").read_bytes())
     ports = Counter(r["dst_port"] for r in made.flows.to_pylist())
-    assert set(ports) == {9080}
+    assert 9080 in ports
+    assert max(ports) < 32768  # no client port, though every second line is a reply

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from objects import inventory, manifest, node, pod, service, workload
+from cluster_objects import inventory, manifest, node, pod, service, workload
 
 from recommender.errors import InventoryError
-from recommender.inventory import WorkloadKey, read_inventory
+from recommender.inventory import WorkloadKey
+from recommender.objects import read_inventory
 
 
 def replica_set(name: str, owner: str | None) -> object:

@@ -1,8 +1,8 @@
 """The selector of a workload takes in its pods and no others."""
 
+from cluster_objects import inventory, pod, workload
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import inventory, pod, workload
 
 from recommender.inventory import WorkloadKey
 from recommender.model import And, Has, In, Labels, Not

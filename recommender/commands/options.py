@@ -48,7 +48,8 @@ def say(message: str) -> None:
 
 def read_inventory(paths: Sequence[str]) -> Inventory:
     """The inventory; what could not be read of it is said."""
-    from recommender.inventory import Inventory, read_inventory
+    from recommender.inventory import Inventory
+    from recommender.objects import read_inventory
 
     inventory = read_inventory(paths) if paths else Inventory()
     say_problems(inventory)

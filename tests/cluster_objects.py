@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from recommender.inventory import Inventory, inventory_of
+from recommender.inventory import Inventory
 from recommender.manifests import Manifest
+from recommender.objects import inventory_of
 
 
 def manifest(body: dict[str, Any]) -> Manifest:

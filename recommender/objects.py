@@ -1,0 +1,432 @@
+"""Kubernetes objects -> Inventory, from what `kubectl get -o yaml` prints or a folder of manifests.
+
+A pod belongs to the workload at the end of its owner references. A workload without pods (a folder
+of manifests, a CronJob between runs) is stood for by one pod made from its template.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recommender.errors import InventoryError
+from recommender.inventory import (
+    Inventory,
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    Workload,
+    WorkloadKey,
+)
+from recommender.manifests import Manifest, read_manifests
+from recommender.model import Labels
+
+POLICY_GROUPS = frozenset(
+    {
+        "networking.k8s.io",
+        "policy.networking.k8s.io",
+        "cilium.io",
+        "projectcalico.org",
+        "crd.projectcalico.org",
+    }
+)
+_TEMPLATED = frozenset(
+    {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"}
+)
+# Addresses that a CNI gives a node besides its own: tunnels and the host end of pod networking.
+# projectcalico/calico libcalico-go/lib/backend/k8s/resources/node.go; cilium/cilium
+# pkg/annotation/k8s.go.
+_NODE_ADDRESS_NOTES = re.compile(
+    r"(projectcalico\.org/IPv[46]\w*Addr(ess)?|(io\.cilium\.network|network\.cilium\.io)[./]"
+    r"ipv[46]-(cilium|health|Ingress)-?(host|ip)?)$"
+)
+
+
+def read_inventory(paths: Sequence[str | Path]) -> Inventory:
+    """The cluster's objects from files and folders of YAML or JSON, Lists included.
+
+    Takes what `kubectl get ... -A -o yaml` prints, or a folder of manifests without pods.
+
+    Raises:
+        InventoryError: a path cannot be read, or holds no object that can be used.
+    """
+    manifests, problems = read_manifests(paths)
+    inventory = inventory_of(manifests, tuple(str(problem) for problem in problems))
+    if not inventory.workloads and not inventory.namespaces:
+        where = ", ".join(str(path) for path in paths)
+        raise InventoryError(
+            f"{where}: no workload, pod or namespace found; give what `kubectl get "
+            "ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol -A -o yaml` prints"
+        )
+    return inventory
+
+
+def inventory_of(manifests: Sequence[Manifest], problems: tuple[str, ...] = ()) -> Inventory:
+    """The inventory that the given objects make; objects of other kinds are counted."""
+    by_kind: dict[str, list[Manifest]] = {}
+    kept: list[Manifest] = []
+    unknown: dict[str, int] = {}
+    for manifest in manifests:
+        kind = core_kind(manifest.body)
+        if kind:
+            by_kind.setdefault(kind, []).append(manifest)
+        elif _group(manifest.body) in POLICY_GROUPS:
+            kept.append(manifest)
+        else:
+            name = str(manifest.body["kind"])
+            unknown[name] = unknown.get(name, 0) + 1
+    owners = _owners(by_kind)
+    nodes = _nodes(by_kind)
+    workloads = _workloads(by_kind, owners)
+    pods = _pods(by_kind, owners, nodes)
+    probes = {
+        (_namespace(m.body), _name(m.body)): _probes(_map(m.body, "spec"))
+        for m in by_kind.get("Pod", ())
+    }
+    _complete(workloads, pods, probes)
+    return Inventory(
+        namespaces=_namespaces(by_kind, (*workloads, *(p.workload for p in pods.values()))),
+        nodes=dict(sorted(nodes.items())),
+        workloads=dict(sorted(workloads.items())),
+        pods=dict(sorted(pods.items())),
+        services=_services(by_kind),
+        service_accounts=_service_accounts(by_kind),
+        manifests=tuple(kept),
+        unknown_kinds=dict(sorted(unknown.items())),
+        problems=problems,
+    )
+
+
+_KINDS = {
+    "v1": {"Namespace", "Node", "Pod", "Service", "ServiceAccount", "ReplicationController"},
+    "apps": {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"},
+    "batch": {"Job", "CronJob"},
+}
+
+
+def _group(body: Mapping[str, Any]) -> str:
+    api = body.get("apiVersion")
+    return api.partition("/")[0] if isinstance(api, str) else ""
+
+
+def core_kind(body: Mapping[str, Any]) -> str | None:
+    """The kind of an object that an inventory is made of; None for any other object."""
+    # Old manifests say extensions/v1beta1 for Deployments; some say nothing at all.
+    kind, group = str(body["kind"]), _group(body)
+    for known, kinds in _KINDS.items():
+        if kind in kinds and group in {known, "extensions", ""}:
+            return kind
+    return None
+
+
+def _map(body: Any, *path: str) -> dict[str, Any]:
+    for key in path:
+        body = body.get(key) if isinstance(body, dict) else None
+    return body if isinstance(body, dict) else {}
+
+
+def _list(body: Any, *path: str) -> list[dict[str, Any]]:
+    found = _map(body, *path[:-1]).get(path[-1])
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _labels(body: Any, *path: str) -> dict[str, str]:
+    """String labels; a number or boolean, which the API refuses, is read as its YAML text."""
+    return {
+        str(key): str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in sorted(_map(body, *path).items(), key=lambda item: str(item[0]))
+        if value is not None
+    }
+
+
+def _name(body: Mapping[str, Any]) -> str:
+    return str(_map(body, "metadata")["name"])
+
+
+def _namespace(body: Mapping[str, Any]) -> str:
+    return str(_map(body, "metadata").get("namespace") or "default")
+
+
+def _ports(spec: Mapping[str, Any]) -> tuple[tuple[str, int, str | None], ...]:
+    rows = {
+        (str(port.get("protocol") or "TCP"), port["containerPort"], port.get("name"))
+        for container in (*_list(spec, "containers"), *_list(spec, "initContainers"))
+        for port in _list(container, "ports")
+        if isinstance(port.get("containerPort"), int)
+    }
+    return tuple(sorted(rows, key=lambda row: (row[0], row[1], str(row[2]))))
+
+
+def _probes(spec: Mapping[str, Any]) -> frozenset[int]:
+    """The ports of liveness, readiness and startup probes, by number."""
+    found: set[int] = set()
+    for container in _list(spec, "containers"):
+        names = {row.get("name"): row.get("containerPort") for row in _list(container, "ports")}
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            for how in ("httpGet", "tcpSocket", "grpc"):
+                port = _map(container, probe, how).get("port")
+                number = port if isinstance(port, int) else names.get(port)
+                if isinstance(number, int):
+                    found.add(number)
+    return frozenset(found)
+
+
+def _addresses(values: Iterable[Any]) -> tuple[str, ...]:
+    """Canonical texts of those values that are addresses, without doubles, in order."""
+    found: dict[str, None] = {}
+    for value in values:
+        try:
+            found[str(ipaddress.ip_address(str(value).partition("/")[0]))] = None
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+Owner = tuple[str, str, str]  # kind, namespace, name
+
+
+def _owners(by_kind: Mapping[str, list[Manifest]]) -> dict[Owner, Owner]:
+    """From each ReplicaSet and Job to its own owner."""
+    found = {}
+    for kind in ("ReplicaSet", "Job"):
+        for manifest in by_kind.get(kind, ()):
+            body = manifest.body
+            owner = _controller(body)
+            if owner:
+                found[kind, _namespace(body), _name(body)] = owner
+    for kind in ("Deployment", "CronJob"):  # known by themselves: ends of the chain
+        for manifest in by_kind.get(kind, ()):
+            body = manifest.body
+            found[kind, _namespace(body), _name(body)] = (kind, _namespace(body), _name(body))
+    return found
+
+
+def _controller(body: Mapping[str, Any]) -> Owner | None:
+    references = _list(body, "metadata", "ownerReferences")
+    chosen = next((r for r in references if r.get("controller")), None)
+    if chosen is None or not chosen.get("kind") or not chosen.get("name"):
+        return None
+    return str(chosen["kind"]), _namespace(body), str(chosen["name"])
+
+
+def owner_by_name(kind: str, name: str, hash_: str | None = None) -> tuple[str, str] | None:
+    """The (kind, name) that made a ReplicaSet or Job, told from its name alone.
+
+    A Deployment appends the `pod-template-hash` to its ReplicaSet's name, a CronJob the scheduled
+    minute (8 digits or more) to its Job's (kubernetes pkg/controller/deployment/sync.go,
+    pkg/controller/cronjob/utils.go).
+    """
+    if kind == "ReplicaSet":
+        if hash_ and name.endswith(f"-{hash_}"):
+            return "Deployment", name.removesuffix(f"-{hash_}")
+        return None
+    match = re.fullmatch(r"(.+)-\d{8,11}", name) if kind == "Job" else None
+    return ("CronJob", match[1]) if match else None
+
+
+def _workload_of(body: Mapping[str, Any], owners: Mapping[Owner, Owner]) -> WorkloadKey:
+    """The end of the pod's owner references; the pod itself where it has none."""
+    owner = _controller(body)
+    if owner is None or owner[0] == "Node":  # a static pod is owned by its node
+        return WorkloadKey(_namespace(body), "Pod", _name(body))
+    if owner in owners:
+        owner = owners[owner]
+    else:
+        hash_ = _labels(body, "metadata", "labels").get("pod-template-hash")
+        told = owner_by_name(owner[0], owner[2], hash_)
+        if told and (owner[0] == "ReplicaSet" or (told[0], owner[1], told[1]) in owners):
+            owner = (told[0], owner[1], told[1])
+    return WorkloadKey(owner[1], owner[0], owner[2])
+
+
+def _workloads(
+    by_kind: Mapping[str, list[Manifest]], owners: Mapping[Owner, Owner]
+) -> dict[WorkloadKey, Workload]:
+    found = {}
+    for kind in sorted(_TEMPLATED):
+        for manifest in by_kind.get(kind, ()):
+            body = manifest.body
+            if (kind, _namespace(body), _name(body)) in owners and kind != "Deployment":
+                continue  # a ReplicaSet of a Deployment, a Job of a CronJob
+            workload = _workload(kind, body, _map(body, "spec", "template"))
+            found[workload.key] = workload
+    for manifest in by_kind.get("CronJob", ()):
+        template = _map(manifest.body, "spec", "jobTemplate", "spec", "template")
+        workload = _workload("CronJob", manifest.body, template)
+        found[workload.key] = workload
+    return found
+
+
+def _workload(kind: str, body: Mapping[str, Any], template: Mapping[str, Any]) -> Workload:
+    spec = _map(template, "spec")
+    selector = _map(body, "spec", "selector")
+    # A ReplicationController's selector is the label map itself.
+    match = _labels(selector, "matchLabels") or (
+        _labels(body, "spec", "selector") if kind == "ReplicationController" else {}
+    )
+    if kind in {"Job", "CronJob"}:
+        match = {}  # written by the controller, another one each run
+    schedule = _map(body, "spec").get("schedule")
+    return Workload(
+        key=WorkloadKey(_namespace(body), kind, _name(body)),
+        match_labels=match,
+        template_labels=_labels(template, "metadata", "labels"),
+        ports=_ports(spec),
+        service_account=str(
+            spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+        ),
+        host_network=bool(spec.get("hostNetwork")),
+        probes=_probes(spec),
+        schedule=str(schedule) if schedule else None,
+    )
+
+
+def _pods(
+    by_kind: Mapping[str, list[Manifest]],
+    owners: Mapping[Owner, Owner],
+    nodes: dict[str, Node],
+) -> dict[tuple[str, str], Pod]:
+    found = {}
+    for manifest in by_kind.get("Pod", ()):
+        body = manifest.body
+        spec, status = _map(body, "spec"), _map(body, "status")
+        ended = status.get("phase") in ("Succeeded", "Failed")  # its address may be another's now
+        own = [status.get("podIP"), *(row.get("ip") for row in _list(status, "podIPs"))]
+        node = str(spec["nodeName"]) if spec.get("nodeName") else None
+        hosts = _addresses(
+            [status.get("hostIP"), *(row.get("ip") for row in _list(status, "hostIPs"))]
+        )
+        if node and node not in nodes:
+            nodes[node] = Node(node, {}, hosts)
+        pod = Pod(
+            namespace=_namespace(body),
+            name=_name(body),
+            labels=_labels(body, "metadata", "labels"),
+            workload=_workload_of(body, owners),
+            addresses=() if ended else _addresses(own),
+            ports=_ports(spec),
+            service_account=str(spec.get("serviceAccountName") or "default"),
+            host_network=bool(spec.get("hostNetwork")),
+            node=node,
+            node_addresses=nodes[node].addresses if node else hosts,
+        )
+        found[pod.namespace, pod.name] = pod
+    return found
+
+
+def _complete(
+    workloads: dict[WorkloadKey, Workload],
+    pods: dict[tuple[str, str], Pod],
+    probes: Mapping[tuple[str, str], frozenset[int]],
+) -> None:
+    """Give every pod a workload and every workload a pod."""
+    with_pods = set()
+    for pod in pods.values():
+        with_pods.add(pod.workload)
+        if pod.workload not in workloads:
+            workloads[pod.workload] = Workload(
+                key=pod.workload,
+                match_labels={},
+                template_labels=pod.labels,
+                ports=pod.ports,
+                service_account=pod.service_account,
+                host_network=pod.host_network,
+                probes=probes[pod.namespace, pod.name],
+            )
+    for key, workload in workloads.items():
+        name = (key.namespace, key.name)
+        if key not in with_pods and name not in pods:
+            pods[name] = Pod(
+                namespace=key.namespace,
+                name=key.name,
+                labels=workload.template_labels,
+                workload=key,
+                addresses=(),
+                ports=workload.ports,
+                service_account=workload.service_account,
+                host_network=workload.host_network,
+                made=True,
+            )
+
+
+def _namespaces(
+    by_kind: Mapping[str, list[Manifest]], keys: Iterable[WorkloadKey]
+) -> dict[str, Namespace]:
+    found = {key.namespace: Namespace(key.namespace, _named(key.namespace, {})) for key in keys}
+    for manifest in by_kind.get("Namespace", ()):
+        name = _name(manifest.body)
+        found[name] = Namespace(name, _named(name, _labels(manifest.body, "metadata", "labels")))
+    return dict(sorted(found.items()))
+
+
+def _named(name: str, labels: Mapping[str, str]) -> dict[str, str]:
+    # Set by the API server since Kubernetes 1.21 (KEP-2161); manifests rarely write it.
+    return {**labels, "kubernetes.io/metadata.name": name}
+
+
+def _nodes(by_kind: Mapping[str, list[Manifest]]) -> dict[str, Node]:
+    found = {}
+    for manifest in by_kind.get("Node", ()):
+        body = manifest.body
+        notes = _labels(body, "metadata", "annotations")
+        addresses = _addresses(
+            [
+                *(row.get("address") for row in _list(body, "status", "addresses")),
+                *(value for key, value in notes.items() if _NODE_ADDRESS_NOTES.match(key)),
+            ]
+        )
+        spec = _map(body, "spec")
+        cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+        found[_name(body)] = Node(
+            _name(body), _labels(body, "metadata", "labels"), addresses, tuple(map(str, cidrs))
+        )
+    return found
+
+
+def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Service]:
+    found = {}
+    for manifest in by_kind.get("Service", ()):
+        body = manifest.body
+        spec = _map(body, "spec")
+        ips = [spec.get("clusterIP"), *(spec.get("clusterIPs") or []), *_outside_addresses(body)]
+        service = Service(
+            namespace=_namespace(body),
+            name=_name(body),
+            selector=_labels(spec, "selector"),
+            addresses=_addresses(ips),
+            ports=tuple(_service_ports(spec)),
+            type=str(spec.get("type") or "ClusterIP"),
+        )
+        found[service.namespace, service.name] = service
+    return dict(sorted(found.items()))
+
+
+def _outside_addresses(body: Mapping[str, Any]) -> Iterator[Any]:
+    yield from _map(body, "spec").get("externalIPs") or []
+    for row in _list(body, "status", "loadBalancer", "ingress"):
+        yield row.get("ip")
+
+
+def _service_ports(
+    spec: Mapping[str, Any],
+) -> Iterator[tuple[str, int, int | str, str | None]]:
+    for port in _list(spec, "ports"):
+        if isinstance(port.get("port"), int):
+            target = port.get("targetPort")
+            yield (
+                str(port.get("protocol") or "TCP"),
+                port["port"],
+                target if isinstance(target, int | str) else port["port"],
+                port.get("name"),
+            )
+
+
+def _service_accounts(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Labels]:
+    return {
+        (_namespace(m.body), _name(m.body)): _labels(m.body, "metadata", "labels")
+        for m in by_kind.get("ServiceAccount", ())
+    }
