@@ -64,7 +64,7 @@ COPY (
 
 
 def pods(chance: random.Random) -> list[dict[str, Any]]:
-    """Pods of 8 namespaces × 8 workloads × 3 replicas over 6 nodes, with what Hubble says of each."""
+    """Pods of 8 namespaces × 8 workloads × 3 replicas over 6 nodes, with what Hubble says of each."""  # noqa: E501
     made = []
     for number in range(8 * 8 * 3):
         namespace, app = f"team-{number // 24}", f"service-{number // 3 % 8}"

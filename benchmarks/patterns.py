@@ -9,8 +9,6 @@ that play two parts (overlapping). Rivals are re-implemented here.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,9 +17,8 @@ from numpy.random import Generator
 from scipy.sparse import csr_array
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import IsolationForest
 from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.metrics import adjusted_rand_score, roc_auc_score, v_measure_score
+from sklearn.metrics import adjusted_rand_score, v_measure_score
 
 from recommender.patterns import refined
 from recommender.roles import Calls, Ints, distinct, tokens
@@ -39,7 +36,12 @@ class Made:
 
 
 def made(
-    kind: str, seed: int, *, ends: int = 1000, roles: int = 60, shown: float = 1.0,
+    kind: str,
+    seed: int,
+    *,
+    ends: int = 1000,
+    roles: int = 60,
+    shown: float = 1.0,
     added: float = 0.0,
 ) -> Made:
     """Traffic between `ends` in `roles`; each behaviour shows with chance `shown`.
@@ -47,8 +49,8 @@ def made(
     `added` is the share of random calls put on top. Every end asks DNS, a monitor calls all.
     """
     rng = np.random.default_rng(seed)
-    sizes = np.maximum(1, rng.pareto(1.1, roles) * 4).astype(int)
-    sizes = np.maximum(1, np.round(sizes * (ends - 2) / sizes.sum()).astype(int))
+    share = np.minimum(rng.pareto(1.1, roles) + 0.1, 15)
+    sizes = np.maximum(1, np.round(share / share.sum() * (ends - 2))).astype(int)
     truth = np.repeat(np.arange(roles), sizes)
     truth = np.concatenate([truth, [roles, roles + 1]])
     dns, monitor = len(truth) - 2, len(truth) - 1
@@ -76,7 +78,7 @@ def _behaviours(rng: Generator, roles: int) -> list[list[tuple[int, int]]]:
     fame = rng.pareto(1.0, roles) + 0.2
     out = []
     for role in range(roles):
-        count = min(1 + rng.poisson(2.0), roles - 1)
+        count = min(2 + rng.poisson(2.0), roles - 1)
         servers = rng.choice(roles, count, replace=False, p=fame / fame.sum())
         out.append([(int(s), 2 + int(s) % 20) for s in servers if s != role])
     return out

@@ -2,13 +2,15 @@
 
 manifests   objects as dicts with the place they were read from
 inventory   namespaces, nodes, workloads, pods, services
-objects     Kubernetes objects -> inventory; pod -> workload
+objects     Kubernetes objects -> inventory
+owners      pod -> workload
 endpoints   who the ends of flows are (who, kubelets beside it)
 edges       flows -> edges by hour, one ibis expression
 classify    which edges are wanted, and why the others are not
 selectors   the selector that takes in exactly one workload
 propose     wanted edges -> policies with evidence
-model       Selector, PortSet, Peer, Rule, Policy, Verdict
+ports       PortSet, and what a rule says of ports
+model       Selector, Peer, Rule, Policy, Verdict
 dialects    policy APIs: parse and render, one file each
 evaluate    what a set of policies permits, and why (universe, tiers, acting, matrix, ends below it)
 replay      observed edges through policies

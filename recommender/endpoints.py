@@ -25,7 +25,7 @@ from recommender.edges import END, WHO
 from recommender.frames import records
 from recommender.inventory import Inventory, Namespace, Pod, Workload, WorkloadKey
 from recommender.kubelets import kubelets
-from recommender.objects import owner_by_name
+from recommender.owners import owner_by_name
 from recommender.who import Who
 
 NODE_TYPES = frozenset({"host", "node", "hostendpoint"})

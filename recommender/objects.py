@@ -24,6 +24,16 @@ from recommender.inventory import (
 )
 from recommender.manifests import Manifest, read_manifests
 from recommender.model import Labels
+from recommender.owners import (
+    Owner,
+    fields,
+    name_of,
+    namespace_of,
+    owners_of,
+    rows,
+    string_map,
+    workload_of,
+)
 
 POLICY_GROUPS = frozenset(
     {
@@ -79,12 +89,12 @@ def inventory_of(manifests: Sequence[Manifest], problems: tuple[str, ...] = ()) 
         else:
             name = str(manifest.body["kind"])
             unknown[name] = unknown.get(name, 0) + 1
-    owners = _owners(by_kind)
+    owners = owners_of(by_kind)
     nodes = _nodes(by_kind)
     workloads = _workloads(by_kind, owners)
     pods = _pods(by_kind, owners, nodes)
     probes = {
-        (_namespace(m.body), _name(m.body)): _probes(_map(m.body, "spec"))
+        (namespace_of(m.body), name_of(m.body)): _probes(fields(m.body, "spec"))
         for m in by_kind.get("Pod", ())
     }
     _complete(workloads, pods, probes)
@@ -123,52 +133,24 @@ def core_kind(body: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _map(body: Any, *path: str) -> dict[str, Any]:
-    for key in path:
-        body = body.get(key) if isinstance(body, dict) else None
-    return body if isinstance(body, dict) else {}
-
-
-def _list(body: Any, *path: str) -> list[dict[str, Any]]:
-    found = _map(body, *path[:-1]).get(path[-1])
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-
-
-def _labels(body: Any, *path: str) -> dict[str, str]:
-    """String labels; a number or boolean, which the API refuses, is read as its YAML text."""
-    return {
-        str(key): str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in sorted(_map(body, *path).items(), key=lambda item: str(item[0]))
-        if value is not None
-    }
-
-
-def _name(body: Mapping[str, Any]) -> str:
-    return str(_map(body, "metadata")["name"])
-
-
-def _namespace(body: Mapping[str, Any]) -> str:
-    return str(_map(body, "metadata").get("namespace") or "default")
-
-
 def _ports(spec: Mapping[str, Any]) -> tuple[tuple[str, int, str | None], ...]:
-    rows = {
+    found = {
         (str(port.get("protocol") or "TCP"), port["containerPort"], port.get("name"))
-        for container in (*_list(spec, "containers"), *_list(spec, "initContainers"))
-        for port in _list(container, "ports")
+        for container in (*rows(spec, "containers"), *rows(spec, "initContainers"))
+        for port in rows(container, "ports")
         if isinstance(port.get("containerPort"), int)
     }
-    return tuple(sorted(rows, key=lambda row: (row[0], row[1], str(row[2]))))
+    return tuple(sorted(found, key=lambda row: (row[0], row[1], str(row[2]))))
 
 
 def _probes(spec: Mapping[str, Any]) -> frozenset[int]:
     """The ports of liveness, readiness and startup probes, by number."""
     found: set[int] = set()
-    for container in _list(spec, "containers"):
-        names = {row.get("name"): row.get("containerPort") for row in _list(container, "ports")}
+    for container in rows(spec, "containers"):
+        names = {row.get("name"): row.get("containerPort") for row in rows(container, "ports")}
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             for how in ("httpGet", "tcpSocket", "grpc"):
-                port = _map(container, probe, how).get("port")
+                port = fields(container, probe, how).get("port")
                 number = port if isinstance(port, int) else names.get(port)
                 if isinstance(number, int):
                     found.add(number)
@@ -186,63 +168,6 @@ def _addresses(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-Owner = tuple[str, str, str]  # kind, namespace, name
-
-
-def _owners(by_kind: Mapping[str, list[Manifest]]) -> dict[Owner, Owner]:
-    """From each ReplicaSet and Job to its own owner."""
-    found = {}
-    for kind in ("ReplicaSet", "Job"):
-        for manifest in by_kind.get(kind, ()):
-            body = manifest.body
-            owner = _controller(body)
-            if owner:
-                found[kind, _namespace(body), _name(body)] = owner
-    for kind in ("Deployment", "CronJob"):  # known by themselves: ends of the chain
-        for manifest in by_kind.get(kind, ()):
-            body = manifest.body
-            found[kind, _namespace(body), _name(body)] = (kind, _namespace(body), _name(body))
-    return found
-
-
-def _controller(body: Mapping[str, Any]) -> Owner | None:
-    references = _list(body, "metadata", "ownerReferences")
-    chosen = next((r for r in references if r.get("controller")), None)
-    if chosen is None or not chosen.get("kind") or not chosen.get("name"):
-        return None
-    return str(chosen["kind"]), _namespace(body), str(chosen["name"])
-
-
-def owner_by_name(kind: str, name: str, hash_: str | None = None) -> tuple[str, str] | None:
-    """The (kind, name) that made a ReplicaSet or Job, told from its name alone.
-
-    A Deployment appends the `pod-template-hash` to its ReplicaSet's name, a CronJob the scheduled
-    minute (8 digits or more) to its Job's (kubernetes pkg/controller/deployment/sync.go,
-    pkg/controller/cronjob/utils.go).
-    """
-    if kind == "ReplicaSet":
-        if hash_ and name.endswith(f"-{hash_}"):
-            return "Deployment", name.removesuffix(f"-{hash_}")
-        return None
-    match = re.fullmatch(r"(.+)-\d{8,11}", name) if kind == "Job" else None
-    return ("CronJob", match[1]) if match else None
-
-
-def _workload_of(body: Mapping[str, Any], owners: Mapping[Owner, Owner]) -> WorkloadKey:
-    """The end of the pod's owner references; the pod itself where it has none."""
-    owner = _controller(body)
-    if owner is None or owner[0] == "Node":  # a static pod is owned by its node
-        return WorkloadKey(_namespace(body), "Pod", _name(body))
-    if owner in owners:
-        owner = owners[owner]
-    else:
-        hash_ = _labels(body, "metadata", "labels").get("pod-template-hash")
-        told = owner_by_name(owner[0], owner[2], hash_)
-        if told and (owner[0] == "ReplicaSet" or (told[0], owner[1], told[1]) in owners):
-            owner = (told[0], owner[1], told[1])
-    return WorkloadKey(owner[1], owner[0], owner[2])
-
-
 def _workloads(
     by_kind: Mapping[str, list[Manifest]], owners: Mapping[Owner, Owner]
 ) -> dict[WorkloadKey, Workload]:
@@ -250,31 +175,31 @@ def _workloads(
     for kind in sorted(_TEMPLATED):
         for manifest in by_kind.get(kind, ()):
             body = manifest.body
-            if (kind, _namespace(body), _name(body)) in owners and kind != "Deployment":
+            if (kind, namespace_of(body), name_of(body)) in owners and kind != "Deployment":
                 continue  # a ReplicaSet of a Deployment, a Job of a CronJob
-            workload = _workload(kind, body, _map(body, "spec", "template"))
+            workload = _workload(kind, body, fields(body, "spec", "template"))
             found[workload.key] = workload
     for manifest in by_kind.get("CronJob", ()):
-        template = _map(manifest.body, "spec", "jobTemplate", "spec", "template")
+        template = fields(manifest.body, "spec", "jobTemplate", "spec", "template")
         workload = _workload("CronJob", manifest.body, template)
         found[workload.key] = workload
     return found
 
 
 def _workload(kind: str, body: Mapping[str, Any], template: Mapping[str, Any]) -> Workload:
-    spec = _map(template, "spec")
-    selector = _map(body, "spec", "selector")
+    spec = fields(template, "spec")
+    selector = fields(body, "spec", "selector")
     # A ReplicationController's selector is the label map itself.
-    match = _labels(selector, "matchLabels") or (
-        _labels(body, "spec", "selector") if kind == "ReplicationController" else {}
+    match = string_map(selector, "matchLabels") or (
+        string_map(body, "spec", "selector") if kind == "ReplicationController" else {}
     )
     if kind in {"Job", "CronJob"}:
         match = {}  # written by the controller, another one each run
-    schedule = _map(body, "spec").get("schedule")
+    schedule = fields(body, "spec").get("schedule")
     return Workload(
-        key=WorkloadKey(_namespace(body), kind, _name(body)),
+        key=WorkloadKey(namespace_of(body), kind, name_of(body)),
         match_labels=match,
-        template_labels=_labels(template, "metadata", "labels"),
+        template_labels=string_map(template, "metadata", "labels"),
         ports=_ports(spec),
         service_account=str(
             spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
@@ -293,20 +218,20 @@ def _pods(
     found = {}
     for manifest in by_kind.get("Pod", ()):
         body = manifest.body
-        spec, status = _map(body, "spec"), _map(body, "status")
+        spec, status = fields(body, "spec"), fields(body, "status")
         ended = status.get("phase") in ("Succeeded", "Failed")  # its address may be another's now
-        own = [status.get("podIP"), *(row.get("ip") for row in _list(status, "podIPs"))]
+        own = [status.get("podIP"), *(row.get("ip") for row in rows(status, "podIPs"))]
         node = str(spec["nodeName"]) if spec.get("nodeName") else None
         hosts = _addresses(
-            [status.get("hostIP"), *(row.get("ip") for row in _list(status, "hostIPs"))]
+            [status.get("hostIP"), *(row.get("ip") for row in rows(status, "hostIPs"))]
         )
         if node and node not in nodes:
             nodes[node] = Node(node, {}, hosts)
         pod = Pod(
-            namespace=_namespace(body),
-            name=_name(body),
-            labels=_labels(body, "metadata", "labels"),
-            workload=_workload_of(body, owners),
+            namespace=namespace_of(body),
+            name=name_of(body),
+            labels=string_map(body, "metadata", "labels"),
+            workload=workload_of(body, owners),
             addresses=() if ended else _addresses(own),
             ports=_ports(spec),
             service_account=str(spec.get("serviceAccountName") or "default"),
@@ -358,8 +283,8 @@ def _namespaces(
 ) -> dict[str, Namespace]:
     found = {key.namespace: Namespace(key.namespace, _named(key.namespace, {})) for key in keys}
     for manifest in by_kind.get("Namespace", ()):
-        name = _name(manifest.body)
-        found[name] = Namespace(name, _named(name, _labels(manifest.body, "metadata", "labels")))
+        name = name_of(manifest.body)
+        found[name] = Namespace(name, _named(name, string_map(manifest.body, "metadata", "labels")))
     return dict(sorted(found.items()))
 
 
@@ -372,17 +297,17 @@ def _nodes(by_kind: Mapping[str, list[Manifest]]) -> dict[str, Node]:
     found = {}
     for manifest in by_kind.get("Node", ()):
         body = manifest.body
-        notes = _labels(body, "metadata", "annotations")
+        notes = string_map(body, "metadata", "annotations")
         addresses = _addresses(
             [
-                *(row.get("address") for row in _list(body, "status", "addresses")),
+                *(row.get("address") for row in rows(body, "status", "addresses")),
                 *(value for key, value in notes.items() if _NODE_ADDRESS_NOTES.match(key)),
             ]
         )
-        spec = _map(body, "spec")
+        spec = fields(body, "spec")
         cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-        found[_name(body)] = Node(
-            _name(body), _labels(body, "metadata", "labels"), addresses, tuple(map(str, cidrs))
+        found[name_of(body)] = Node(
+            name_of(body), string_map(body, "metadata", "labels"), addresses, tuple(map(str, cidrs))
         )
     return found
 
@@ -391,12 +316,12 @@ def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Se
     found = {}
     for manifest in by_kind.get("Service", ()):
         body = manifest.body
-        spec = _map(body, "spec")
+        spec = fields(body, "spec")
         ips = [spec.get("clusterIP"), *(spec.get("clusterIPs") or []), *_outside_addresses(body)]
         service = Service(
-            namespace=_namespace(body),
-            name=_name(body),
-            selector=_labels(spec, "selector"),
+            namespace=namespace_of(body),
+            name=name_of(body),
+            selector=string_map(spec, "selector"),
             addresses=_addresses(ips),
             ports=tuple(_service_ports(spec)),
             type=str(spec.get("type") or "ClusterIP"),
@@ -406,15 +331,15 @@ def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Se
 
 
 def _outside_addresses(body: Mapping[str, Any]) -> Iterator[Any]:
-    yield from _map(body, "spec").get("externalIPs") or []
-    for row in _list(body, "status", "loadBalancer", "ingress"):
+    yield from fields(body, "spec").get("externalIPs") or []
+    for row in rows(body, "status", "loadBalancer", "ingress"):
         yield row.get("ip")
 
 
 def _service_ports(
     spec: Mapping[str, Any],
 ) -> Iterator[tuple[str, int, int | str, str | None]]:
-    for port in _list(spec, "ports"):
+    for port in rows(spec, "ports"):
         if isinstance(port.get("port"), int):
             target = port.get("targetPort")
             yield (
@@ -427,6 +352,6 @@ def _service_ports(
 
 def _service_accounts(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Labels]:
     return {
-        (_namespace(m.body), _name(m.body)): _labels(m.body, "metadata", "labels")
+        (namespace_of(m.body), name_of(m.body)): string_map(m.body, "metadata", "labels")
         for m in by_kind.get("ServiceAccount", ())
     }

@@ -745,11 +745,11 @@ def test_a_service_in_a_global_policy_needs_its_namespace():
     ]
 
 
-def test_a_finding_shows_the_selector_below_what_became_of_the_rule():
+def test_a_finding_says_what_became_of_the_rule_and_shows_the_selector():
     (found,) = parsed(np("ingress: [{action: Allow, source: {selector: 'app ='}}]")).findings
     first, shown, caret = str(found).splitlines()
-    assert first.startswith("case.yaml:1: NetworkPolicy shop/p: spec.ingress[0].source.selector: ")
-    assert first.endswith("after the label; this rule is not judged")
+    where = "case.yaml:1: NetworkPolicy shop/p: this rule is not judged: spec.ingress[0].source"
+    assert first.startswith(f"{where}.selector: not a selector, column 5: expected ==")
     assert (shown.strip(), caret.index("^") - shown.index("app")) == ("app =", 4)
 
 
