@@ -249,6 +249,8 @@ class _Reader:
     def add(self, line: bytes) -> str | None:
         """Keep the line's flow, or return why it is none."""
         record = decode(line)
+        if record.reporter is None and record.action is None:
+            return "record without a verdict"  # cut down by whoever passed it on
         reporter = _reporter(record)
         reason = _skip(record, reporter)
         if reporter is None or reason is not None:
@@ -260,7 +262,10 @@ class _Reader:
         dst = _end(record.dest_type, record.dest_namespace, record.dest_name,
                    record.dest_name_aggr, record.dest_labels)  # fmt: skip
         cluster = self._cluster or _set(record.cluster) or DEFAULT_CLUSTER
-        start = _time(record.start_time, "start_time")
+        if record.start_time is None and record.end_time is None:
+            return "record without a time"  # it can be placed in no window
+        began = record.end_time if record.start_time is None else record.start_time
+        start = _time(began, "start_time")
         facts = self.facts.number(
             "calico",
             "record",
