@@ -19,6 +19,27 @@ import yaml
 from recommender.errors import InventoryError
 
 SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as kubectl reads it: `20:25` is a port range, not a number of base 60."""
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [rule for rule in rules if rule[0] not in _NUMBERS]
+    for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _NUMBERS[0],
+    re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    _NUMBERS[1],
+    re.compile(r"([-+]?([0-9][0-9_]*)?\.?[0-9]+([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN))$"),
+    list("-+0123456789."),
+)
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 
 
@@ -124,7 +145,7 @@ def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
 
 
 def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
-    loader = yaml.CSafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

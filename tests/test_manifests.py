@@ -113,3 +113,15 @@ def test_a_missing_path_and_an_empty_folder_say_what_to_do(tmp_path: Path) -> No
     path.write_bytes(b"kind: \xff\n")
     with pytest.raises(InventoryError, match="not UTF-8"):
         read_manifests([path])
+
+
+def test_numbers_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
+    text = (
+        "kind: Pod\nmetadata: {name: a}\nspec: {range: 20:25, port: 80, text: '80', ip: 10.0.0.1, "
+    )
+    text += "float: 1.5, zero: 0, negative: -1, when: 2026-01-01T00:00:00Z}\n"
+    manifests, problems = read_manifests([write(tmp_path, "a.yaml", text)])
+    assert not problems
+    spec = manifests[0].body["spec"]
+    assert (spec["range"], spec["port"], spec["text"]) == ("20:25", 80, "80")
+    assert (spec["ip"], spec["float"], spec["zero"], spec["negative"]) == ("10.0.0.1", 1.5, 0, -1)
