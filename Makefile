@@ -42,8 +42,8 @@ samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 	$(BIN)/python data/samples/generate.py
 
 bench: $(VENV)/.dev  ## Benchmarks: ratios against the named rivals
-	$(BIN)/python benchmarks/ingest.py
-	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.evaluate
 
 lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

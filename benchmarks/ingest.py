@@ -1,6 +1,6 @@
 """Times `ingest.load` against plain DuckDB on the same synthetic Hubble log.
 
-    python benchmarks/ingest.py [--lines 300000] [--bad 0.0] [--workers 2]
+    python -m benchmarks.ingest [--lines 300000] [--bad 0.0] [--workers 2]
 
 The log is made from a seed: pods with the labels, node labels, both observation points and replies
 of a Cilium 1.19 exporter file, about 2 KB a line. The rival reads the columns that flowpolicy
