@@ -13,7 +13,9 @@ from recommender.model import Parsed
 from recommender.objects import core_kind
 
 # Objects that policies refer to; those of the inventory serve every policy set.
-SUPPORTING = frozenset({"Tier", "NetworkSet", "GlobalNetworkSet", "CiliumCIDRGroup"})
+SUPPORTING = frozenset(
+    {"Tier", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "CiliumCIDRGroup"}
+)
 
 
 def read_policies(
