@@ -18,11 +18,11 @@ import pandas as pd
 from recommender.edges import WHO
 from recommender.frames import Row, plain, records
 from recommender.inventory import Inventory, WorkloadKey
+from recommender.ports import PORT_PROTOCOLS
 
 CLIENT = [f"client_{name}" for name in WHO]
 SERVER = [f"server_{name}" for name in WHO]
 EDGE = ["cluster", *CLIENT, *SERVER, "protocol", "port"]
-PORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 # One client that fails at so many (server, port) targets in an hour is looking for open doors.
 SCAN_TARGETS = 10

@@ -40,6 +40,9 @@ _Loader.add_implicit_resolver(
     re.compile(r"([-+]?([0-9][0-9_]*)?\.?[0-9]+([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN))$"),
     list("-+0123456789."),
 )
+MOST_LEVELS = 500  # a Kubernetes object has some twenty
+TOO_DEEP = f"nests deeper than {MOST_LEVELS} levels"
+_DEEP = re.compile(rf"(?:[-?] +){{{MOST_LEVELS}}}|^ {{{MOST_LEVELS}}}", re.MULTILINE)
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 
 
@@ -116,8 +119,11 @@ def _json_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
         line = text.count("\n", 0, at) + 1
         try:
             body, at = decoder.raw_decode(text, at)
+        except RecursionError:
+            yield Problem(f"{name}:{line}", TOO_DEEP)
+            return
         except ValueError as error:
-            if at == 0 and not isinstance(error, RecursionError):
+            if at == 0:
                 yield from _yaml_objects(name, text)  # YAML in flow style starts like JSON
                 return
             yield Problem(f"{name}:{line}", f"not JSON ({error})")
@@ -135,6 +141,9 @@ def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
         document = text[start:end]
         if not document.strip():
             continue
+        if _is_too_deep(document):
+            yield Problem(f"{name}:{line}", TOO_DEEP)
+            continue
         try:
             yield from _document(name, line, document)
         except yaml.YAMLError as error:
@@ -142,6 +151,26 @@ def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
             where = line + (mark.line if mark else 0)
             what = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
             yield Problem(f"{name}:{where}", f"not YAML ({what})")
+
+
+def _is_too_deep(text: str) -> bool:
+    """Whether a document nests deeper than libyaml's caller can follow: its stack would run out.
+
+    Reading all events tells for sure and takes as long as reading the document, so only text with
+    very many brackets, indicators in a row or leading blanks is looked at.
+    """
+    if max(text.count("["), text.count("{")) < MOST_LEVELS and not _DEEP.search(text):
+        return False
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:
+                return True
+    except yaml.YAMLError:
+        return False  # the reader says where
+    return False
 
 
 def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:

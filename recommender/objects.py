@@ -32,6 +32,7 @@ from recommender.owners import (
     owners_of,
     rows,
     string_map,
+    values,
     workload_of,
 )
 
@@ -305,7 +306,7 @@ def _nodes(by_kind: Mapping[str, list[Manifest]]) -> dict[str, Node]:
             ]
         )
         spec = fields(body, "spec")
-        cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+        cidrs = values(spec, "podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
         found[name_of(body)] = Node(
             name_of(body), string_map(body, "metadata", "labels"), addresses, tuple(map(str, cidrs))
         )
@@ -317,7 +318,7 @@ def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Se
     for manifest in by_kind.get("Service", ()):
         body = manifest.body
         spec = fields(body, "spec")
-        ips = [spec.get("clusterIP"), *(spec.get("clusterIPs") or []), *_outside_addresses(body)]
+        ips = [spec.get("clusterIP"), *values(spec, "clusterIPs"), *_outside_addresses(body)]
         service = Service(
             namespace=namespace_of(body),
             name=name_of(body),
@@ -331,7 +332,7 @@ def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Se
 
 
 def _outside_addresses(body: Mapping[str, Any]) -> Iterator[Any]:
-    yield from fields(body, "spec").get("externalIPs") or []
+    yield from values(body, "spec", "externalIPs")
     for row in rows(body, "status", "loadBalancer", "ingress"):
         yield row.get("ip")
 

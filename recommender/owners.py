@@ -23,6 +23,12 @@ def rows(body: Any, *path: str) -> list[dict[str, Any]]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
+def values(body: Any, *path: str) -> list[Any]:
+    """The list at a path of an object; empty where there is none."""
+    found = fields(body, *path[:-1]).get(path[-1])
+    return found if isinstance(found, list) else []
+
+
 def string_map(body: Any, *path: str) -> dict[str, str]:
     """String labels; a number or boolean, which the API refuses, is read as its YAML text."""
     return {

@@ -32,12 +32,11 @@ from recommender.model import (
     Ref,
     Rule,
     Selector,
-    Tier,
 )
 from recommender.selectors import Unit
+from recommender.tiers import NETWORK_POLICIES
 
 DNS_PORT = 53
-TIER = Tier("networkpolicy", 1_000_000, "union", "deny")
 NAME_PREFIX = "flowpolicy-"
 
 
@@ -209,7 +208,7 @@ def _policy(
     }
     return Policy(
         ref=Ref("networking.k8s.io/v1", "NetworkPolicy", unit.namespace, name),
-        tier=TIER,
+        tier=NETWORK_POLICIES,
         subject=_inside(unit.namespace, unit.selector),
         isolates=frozenset(scope.directions),
         ingress=rules.get("ingress", ()),

@@ -27,6 +27,7 @@ from recommender.model import (
 )
 
 KUBERNETES = "networking.k8s.io/v1"
+NETWORK_POLICIES = Tier("networkpolicy", 1_000_000, "union", "deny")
 CALICO_DEFAULT = Tier("default", 1_000_000, "first match", "deny")
 CALICO_ORDER = 1000.0
 

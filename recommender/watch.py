@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
@@ -44,13 +45,30 @@ def watch(
     """Read the store's flows of one cluster as edges.
 
     Raises:
-        StoreError: no store, or several clusters and none named.
+        StoreError: no store, one with a damaged file, or several clusters and none named.
         InventoryError: an inventory path cannot be read.
     """
     opened = open_store(store)
     chosen = _cluster(opened, cluster)
     known = read_inventory(inventory) if inventory else None
     backend = ibis.duckdb.connect()
+    try:
+        return _watched(opened, chosen, known, backend, audited=audited)
+    except duckdb.Error as error:
+        raise StoreError(
+            f"{store}: cannot be read ({str(error).splitlines()[0]}); remove the file that is "
+            "named, or the store, and ingest its logs again"
+        ) from error
+
+
+def _watched(
+    opened: Store,
+    chosen: str,
+    known: Inventory | None,
+    backend: ibis.BaseBackend,
+    *,
+    audited: bool,
+) -> Watched:
     flows = _flows(opened, backend, chosen)
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)

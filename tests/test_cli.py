@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -132,17 +134,86 @@ def test_recommend_twice_gives_the_same_bytes(store: Path, proposals: Path, tmp_
     assert all((proposals / f).read_bytes() == (out / f).read_bytes() for f in files)
 
 
-def test_recommend_replaces_its_own_folder_and_no_other(
-    store: Path, proposals: Path, tmp_path: Path
+def test_recommend_removes_what_an_earlier_run_wrote_and_nothing_else(
+    store: Path, tmp_path: Path
 ) -> None:
-    stale = proposals / "shop" / "gone.yaml"
-    stale.write_text("stale")
-    invoke("recommend", "--store", store, "--inventory", INVENTORY, "--out", proposals)
-    assert not stale.exists()
+    out = tmp_path / "repo"
+    args = ("recommend", "--store", store, "--inventory", INVENTORY, "--out", out)
+    invoke(*args)
+    mine = {".git/config": "git", "kustomization.yaml": "mine", "shop/by-hand.yaml": "mine"}
+    for name, text in mine.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(text)
+    invoke(*args, "--exclude-namespace", "data")
+    assert {name: (out / name).read_text() for name in mine} == mine
+    assert not list((out / "data").glob("*.yaml"))
+    assert (out / "shop" / "cart.yaml").exists()
+
+
+def test_recommend_overwrites_no_file_of_somebody_else(store: Path, tmp_path: Path) -> None:
+    args = ("recommend", "--store", store, "--inventory", INVENTORY, "--out")
     (tmp_path / "mine.txt").write_text("mine")
-    said = sentence("recommend", "--store", store, "--inventory", INVENTORY, "--out", tmp_path)
-    assert "holds other files; choose an empty or new folder" in said
+    assert "holds other files and no recommendation.json" in sentence(*args, tmp_path)
+    out = tmp_path / "out"
+    invoke(*args, out, "--exclude-namespace", "shop")
+    (out / "shop").mkdir()
+    (out / "shop" / "cart.yaml").write_text("mine")
+    assert "cart.yaml: not written by an earlier run; move it" in sentence(*args, out)
+    assert (out / "shop" / "cart.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "file", ["../mine.txt", "/etc/x.yaml", "a/../../mine.txt", ".git/config", 5]
+)
+def test_an_index_that_somebody_edited_removes_nothing_outside(
+    store: Path, tmp_path: Path, file: object
+) -> None:
+    out = tmp_path / "out"
+    (out / ".git").mkdir(parents=True)
+    for path in (tmp_path / "mine.txt", out / ".git" / "config"):
+        path.write_text("mine")
+    (out / "recommendation.json").write_text(json.dumps({"policies": [{"file": file}]}))
+    invoke("recommend", "--store", store, "--inventory", INVENTORY, "--out", out)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (out / ".git" / "config").read_text() == "mine"
+
+
+def test_a_stopped_run_leaves_whole_files_and_the_next_completes_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recommender.report import files
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    args = ("recommend", "--store", store, "--inventory", INVENTORY, "--out")
+    invoke(*args, whole)
+    contents = {p.relative_to(whole): p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    replace = Path.replace
+    for stop in (0, 1, 5, len(contents) - 1):
+        left = iter(range(stop))
+
+        def stopping(self: Path, target: Path, left: Any = left) -> Path:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        monkeypatch.setattr(files.Path, "replace", stopping)
+        CliRunner().invoke(group, [str(a) for a in (*args, out)])
+        monkeypatch.setattr(files.Path, "replace", replace)
+        found = [p for p in out.rglob("*") if p.is_file() and not p.name.endswith(".new")]
+        assert all(p.read_bytes() == contents[p.relative_to(out)] for p in found)
+        if stop:
+            invoke(*args, out)
+            assert all((out / p).read_bytes() == text for p, text in contents.items())
+        shutil.rmtree(out)
+
+
+def test_recommend_writes_into_the_folder_it_stands_in(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        invoke("recommend", "--store", store, "--inventory", INVENTORY, "--out", ".")
+    assert (tmp_path / "shop" / "cart.yaml").exists()
 
 
 def test_namespaces_and_directions_narrow_the_proposals(store: Path, tmp_path: Path) -> None:
@@ -280,12 +351,34 @@ class TestBadInput:
         _, said = invoke("connectivity", odd, "--inventory", INVENTORY)
         assert "1 of kind example.org/v1 FirePolicy not judged" in said
 
-    def test_a_question_that_is_none(self, tmp_path: Path) -> None:
-        (tmp_path / "q.jsonl").write_text('{"src": "shop/web"}\n')
+    @pytest.mark.parametrize(
+        "question",
+        [
+            '{"src": "shop/web"}',
+            '{"src": "shop/web", "dst": 5}',
+            '{"src": "shop/web", "dst": "shop/cart", "port": "http"}',
+            '{"src": "shop/web", "dst": "shop/cart", "port": 65536}',
+            '{"src": "shop/web", "dst": "shop/cart", "port": -1}',
+            '{"src": "shop/web", "dst": "shop/cart", "port": true}',
+            "[" * 100_000,
+        ],
+        ids=lambda text: text[:60],
+    )
+    def test_a_question_that_is_none(self, tmp_path: Path, question: str) -> None:
+        (tmp_path / "q.jsonl").write_text(question + "\n")
         said = sentence(
             "verdict", POLICIES, "--inventory", INVENTORY, "--queries", tmp_path / "q.jsonl"
         )
         assert "q.jsonl:1: not a question" in said
+
+    def test_a_damaged_file_of_the_store(self, store: Path, tmp_path: Path) -> None:
+        damaged = tmp_path / "store"
+        shutil.copytree(store, damaged)
+        file = max((damaged / "flows").rglob("*.parquet"))
+        file.write_bytes(b"PAR1 and no more")
+        said = sentence("edges", "--store", damaged)
+        assert file.name in said
+        assert "ingest its logs again" in said
 
     def test_a_cluster_that_the_store_does_not_hold(self, store: Path) -> None:
         said = sentence("edges", "--store", store, "--cluster", "other")
@@ -293,7 +386,9 @@ class TestBadInput:
 
     @pytest.mark.parametrize("args", [["verdict", str(POLICIES)], ["edges"], ["nothing"]])
     def test_wrong_usage_exits_2(self, args: list[str]) -> None:
-        invoke(*args, code=2)
+        out, said = invoke(*args, code=2)
+        assert not out
+        assert said.startswith("Usage: ")
 
 
 def test_names_from_logs_choose_no_path_and_break_no_yaml(tmp_path: Path) -> None:

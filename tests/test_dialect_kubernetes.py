@@ -24,6 +24,7 @@ from recommender.model import (
     Rule,
     UnknownPeer,
 )
+from recommender.tiers import NETWORK_POLICIES
 
 
 def parse(spec: dict[str, Any] | str | None, **meta: str) -> Parsed:
@@ -295,7 +296,7 @@ def test_what_is_rendered_parses_to_the_same_policy(spec: dict[str, Any]) -> Non
 )
 def test_what_a_network_policy_cannot_say_is_not_rendered(rule: Rule, words: str) -> None:
     policy = Policy(
-        one("{}").ref, kubernetes.TIER, And((SHOP,)), frozenset({"ingress"}), ingress=(rule,)
+        one("{}").ref, NETWORK_POLICIES, And((SHOP,)), frozenset({"ingress"}), ingress=(rule,)
     )
     with pytest.raises(PolicyError, match=words):
         kubernetes.render(policy)

@@ -132,3 +132,20 @@ def test_an_inventory_without_anything_useful_is_an_error(tmp_path: Path) -> Non
     path.write_text("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n")
     with pytest.raises(InventoryError, match="no workload, pod or namespace found; give what"):
         read_inventory([path])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "Service", "spec": {"clusterIPs": 5, "externalIPs": 7, "ports": 3}},
+        {"kind": "Service", "status": {"loadBalancer": {"ingress": 4}}},
+        {"kind": "Node", "spec": {"podCIDRs": 5}, "status": {"addresses": {"x": "y"}}},
+        {"kind": "Pod", "spec": None, "status": []},
+        {"kind": "Deployment", "spec": {"selector": {"matchLabels": []}, "template": 5}},
+    ],
+    ids=str,
+)
+def test_a_field_of_the_wrong_type_is_taken_as_not_given(body: dict[str, object]) -> None:
+    odd = manifest(body | {"metadata": {"name": "odd", "labels": 5, "ownerReferences": 7}})
+    found = inventory(odd, workload("web", {"app": "web"}))
+    assert WorkloadKey("shop", "Deployment", "web") in found.workloads

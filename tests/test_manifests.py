@@ -125,3 +125,25 @@ def test_numbers_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
     spec = manifests[0].body["spec"]
     assert (spec["range"], spec["port"], spec["text"]) == ("20:25", 80, "80")
     assert (spec["ip"], spec["float"], spec["zero"], spec["negative"]) == ("10.0.0.1", 1.5, 0, -1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["kind: Pod\nx: " + "[" * 100_000, '{"kind": "Pod", "x": ' + "[" * 100_000, "- " * 50_000 + "a",
+     "x: " + "{a: " * 20_000, "".join(" " * n + "a:\n" for n in range(3_000))],
+    ids=["yaml", "json", "sequence", "map", "block"],
+)  # fmt: skip
+def test_nesting_without_end_is_a_problem_and_no_crash(tmp_path: Path, text: str) -> None:
+    good = "kind: Namespace\nmetadata: {name: a}\n"
+    manifests, problems = read_manifests(
+        [write(tmp_path, "deep.yaml", text), write(tmp_path, "good.yaml", good)]
+    )
+    assert [m.body["metadata"]["name"] for m in manifests] == ["a"]
+    assert "deep.yaml:" in str(problems[0])
+
+
+def test_many_brackets_that_do_not_nest_are_no_problem(tmp_path: Path) -> None:
+    text = "kind: Pod\nmetadata: {name: a}\nspec:\n" + "- {a: [], b: '[[['}\n" * 2_000
+    manifests, problems = read_manifests([write(tmp_path, "wide.yaml", text)])
+    assert not problems
+    assert len(manifests[0].body["spec"]) == 2_000

@@ -82,13 +82,22 @@ def _questions(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             question = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             question = None
-        if not isinstance(question, dict) or not {"src", "dst"} <= question.keys():
+        if not _is_question(question):
             raise FlowpolicyError(
-                f'{path}:{number}: not a question; give {{"src","dst","protocol","port"}}'
+                f'{path}:{number}: not a question; give {{"src","dst","protocol","port"}} '
+                "with a port of 0-65535"
             )
         yield question
+
+
+def _is_question(question: object) -> bool:
+    if not isinstance(question, dict):
+        return False
+    port = question.get("port")
+    known = port is None or (type(port) is int and 0 <= port <= 65535)
+    return known and all(isinstance(question.get(end), str) for end in ("src", "dst"))
 
 
 def _verdict(judge: Evaluator, question: dict[str, Any]) -> Verdict:

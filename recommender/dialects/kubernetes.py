@@ -42,13 +42,12 @@ from recommender.model import (
     PortSet,
     Rule,
     Selector,
-    Tier,
 )
+from recommender.tiers import NETWORK_POLICIES
 
 API = "networking.k8s.io/v1"
 KIND = "NetworkPolicy"
 KINDS = frozenset({(API, KIND)})
-TIER = Tier("networkpolicy", 1_000_000, "union", "deny")
 TYPES: dict[str, Direction] = {"Ingress": "ingress", "Egress": "egress"}
 PEERS: dict[Direction, str] = {"ingress": "from", "egress": "to"}
 
@@ -91,7 +90,7 @@ def _policy(whole: Field) -> Policy:
     # 1. Rules of a direction that policyTypes leaves out have no effect.
     return Policy(
         ref=whole.ref,
-        tier=TIER,
+        tier=NETWORK_POLICIES,
         subject=And((own, *requirements(spec["podSelector"], "pod:"))),
         isolates=isolates,
         ingress=rules["ingress"] if "ingress" in isolates else (),

@@ -86,12 +86,35 @@ def _text(diff: Diff, most: int | None) -> Iterator[str]:
     yield from _section("connections gained", [f"+ {line}" for line in lines(diff.gained)], most)
     yield from _section("connections lost", [f"- {line}" for line in lines(diff.lost)], most)
     if diff.flows is not None:
-        found = [f"! {flow(row)}" for row in sorted(diff.flows, key=_weight)]
+        found = [f"! {line}" for line in _flows(diff.flows)]
         yield from _section("observed flows that change verdict", found, most)
     for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks)):
         if remarks:
             title = f"to look at in the {which} set"
             yield from _section(title, [_remark(r) for r in remarks], None)
+
+
+_FEW = 3
+
+
+def _flows(flows: Iterable[FlowChange]) -> list[str]:
+    """An edge a line; many edges of one client that change in the same way share a line.
+
+    Wanted edges always have a line of their own.
+    """
+    alike: dict[tuple[object, ...], list[FlowChange]] = {}
+    for row in sorted(flows, key=_weight):
+        own = (row.server, row.protocol, row.port) if row.class_ == "wanted" else ()
+        alike.setdefault((row.client, row.class_, row.old, row.new, *own), []).append(row)
+    found: list[str] = []
+    for rows in alike.values():
+        if len(rows) <= _FEW:
+            found.extend(flow(row) for row in rows)
+            continue
+        first, servers = rows[0], len({row.server for row in rows})
+        change = f"{_WORDS[first.old]} before, {_WORDS[first.new]} after; {first.class_}"
+        found.append(f"{first.client} -> {servers} servers, {len(rows)} edges: {change}")
+    return found
 
 
 def _weight(row: FlowChange) -> tuple[bool, bool, int]:
@@ -171,7 +194,7 @@ def _markdown(diff: Diff) -> Iterator[str]:
         ("Connections lost", lines(diff.lost)),
         (
             "Observed flows that change verdict",
-            [flow(row) for row in sorted(diff.flows or (), key=_weight)],
+            _flows(diff.flows or ()),
         ),
         ("To look at in the old set", [_remark(r) for r in diff.old_remarks]),
         ("To look at in the new set", [_remark(r) for r in diff.new_remarks]),

@@ -1,7 +1,7 @@
 """The files that `recommend` writes: a policy each, and `recommendation.json`.
 
-Nothing of an earlier run is left behind: the folder is made beside the old one and takes its
-place as a whole, and a folder that is not ours is never touched.
+Of what stands in the folder, only policies that the earlier `recommendation.json` lists are ever
+replaced or removed: people keep Git repositories, kustomizations and policies of their own there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +24,64 @@ from recommender.recommend import Recommendation
 INDEX = "recommendation.json"
 # RFC 1123 subdomain, as the API server demands of both names; so no name can choose a path.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_PLACE = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}\.yaml")
 
 
 def write(recommendation: Recommendation, out: Path) -> list[Path]:
     """Write `OUT/<namespace>/<workload>.yaml` for each proposal, and `OUT/recommendation.json`.
 
+    A run that is stopped on the way leaves whole files only, and the next run completes it: stale
+    policies go first, while the old index still lists them.
+
     Returns the paths of the policies, sorted.
 
     Raises:
-        FlowpolicyError: `out` holds files that no earlier run wrote, or cannot be written.
+        FlowpolicyError: `out` holds files but no earlier run's index, a file of somebody else's
+            stands where a policy is to go, or the folder cannot be written.
     """
-    if out.exists() and any(out.iterdir()) and not (out / INDEX).exists():
-        raise FlowpolicyError(f"{out}: holds other files; choose an empty or new folder for --out")
-    fresh = out.with_name(f".{out.name}.new")
-    old = out.with_name(f".{out.name}.old")
+    texts = {proposal_path(p): manifest_text(p) for p in writable(recommendation)}
+    index = json.dumps(as_dict(recommendation), indent=2) + "\n"
     try:
-        for folder in (fresh, old):
-            shutil.rmtree(folder, ignore_errors=True)
-        files = []
-        for proposal in writable(recommendation):
-            path = fresh / proposal_path(proposal)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(manifest_text(proposal), encoding="utf-8")
-            files.append(out / proposal_path(proposal))
-        fresh.mkdir(parents=True, exist_ok=True)
-        index = json.dumps(as_dict(recommendation), indent=2, sort_keys=False)
-        (fresh / INDEX).write_text(index + "\n", encoding="utf-8")
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        earlier = _written_earlier(out)
+        for path in texts.keys() - earlier:
+            if (out / path).exists():
+                raise FlowpolicyError(
+                    f"{out / path}: not written by an earlier run; move it or choose another --out"
+                )
+        for path in sorted(earlier - texts.keys()):
+            (out / path).unlink(missing_ok=True)
+        _replace(out / INDEX, index)
+        for path, text in texts.items():
+            _replace(out / path, text)
     except OSError as error:
         raise FlowpolicyError(f"{out}: {error.strerror}; choose another --out") from error
-    return sorted(files)
+    return sorted(out / path for path in texts)
+
+
+def _written_earlier(out: Path) -> set[Path]:
+    """The policies that an earlier run wrote into the folder, by its index.
+
+    The index is a file that anyone may have edited, so it names nothing outside the folder.
+    """
+    if not out.exists() or not any(out.iterdir()):
+        return set()
+    try:
+        policies = json.loads((out / INDEX).read_text(encoding="utf-8"))["policies"]
+        files = [policy["file"] for policy in policies]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise FlowpolicyError(
+            f"{out}: holds other files and no {INDEX} of an earlier run; choose an empty or new "
+            "folder for --out"
+        ) from error
+    return {Path(file) for file in files if isinstance(file, str) and _PLACE.fullmatch(file)}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
 
 
 def writable(recommendation: Recommendation) -> list[Proposal]:
@@ -119,7 +143,7 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
 
 
 def window(edges: Any) -> dict[str, Any]:
-    """First and last instant of any edge, and the hours and days between, at most."""
+    """First and last instant of any edge, as text in UTC; null where there is none."""
     if not len(edges):
         return {"first_seen": None, "last_seen": None}
     return {
