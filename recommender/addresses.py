@@ -77,3 +77,7 @@ class Atoms:
         if atom + 1 < len(self.firsts) and self.firsts[atom + 1][0] == version:
             return version, self.firsts[atom + 1][1] - 1
         return version, LAST[version]
+
+    def size(self, atom: int) -> int:
+        """How many addresses an atom holds."""
+        return self.last(atom)[1] - self.firsts[atom][1] + 1

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from recommender.edges import WHO
-from recommender.frames import Row, plain, records
-from recommender.inventory import Inventory, WorkloadKey
+from recommender.frames import Row, plain, records, workload_of
+from recommender.inventory import Inventory
 from recommender.ports import PORT_PROTOCOLS
 
 CLIENT = [f"client_{name}" for name in WHO]
@@ -84,14 +84,9 @@ def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
 
 def _beside(row: Row, inventory: Inventory) -> bool:
     """Whether a pod of the server runs on the client node: then its probes explain the edge."""
-    pods = inventory.pods_of.get(_key(row, "server"), ())
+    server = workload_of(row, "server")
+    pods = inventory.pods_of.get(server, ()) if server else ()
     return row["client_name"] is not None and any(p.node == row["client_name"] for p in pods)
-
-
-def _key(row: Row, role: str) -> WorkloadKey:
-    return WorkloadKey(
-        str(row[f"{role}_namespace"]), str(row[f"{role}_kind"]), str(row[f"{role}_name"])
-    )
 
 
 def _behind_service(row: Row, inventory: Inventory) -> Iterable[Row]:

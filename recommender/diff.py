@@ -14,13 +14,14 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from recommender.connectivity import Connection
+from recommender.connectivity import By, Connection
 from recommender.evaluate import Evaluator, evaluator
-from recommender.findings import Remark, remarks
-from recommender.frames import of_class
+from recommender.findings import remarks
+from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
-from recommender.model import Policy
+from recommender.model import HostNetwork, Remark
+from recommender.policies import PolicySet
 from recommender.propose import instant
 from recommender.replay import replay
 
@@ -69,19 +70,18 @@ class Diff:
         return bool(changed or self.gained or self.lost or self.flows)
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two sets: the manifests as written, and the policies that they mean."""
-
-    manifests: Sequence[Manifest]
-    policies: Sequence[Policy]
-
-
-def diff(old: Side, new: Side, inventory: Inventory, edges: pd.DataFrame | None = None) -> Diff:
+def diff(
+    old: PolicySet,
+    new: PolicySet,
+    inventory: Inventory,
+    edges: pd.DataFrame | None = None,
+    *,
+    names: Mapping[str, frozenset[str]] | None = None,
+    by: By = "workload",
+    staged: bool = False,
+    host_network: HostNetwork = "as nodes",
+) -> Diff:
     """Compare two sets of policies over one inventory, and over observed edges where given.
-
-    Connections are gained or lost by workload, where some pod of the one may reach some pod of the
-    other.
 
     Args:
         old: the set before.
@@ -89,16 +89,32 @@ def diff(old: Side, new: Side, inventory: Inventory, edges: pd.DataFrame | None 
         inventory: of the cluster.
         edges: what `classify.classified` returns; every edge that policies can decide is judged
             by both sets.
+        names: as `evaluator` takes them, like the next but one and the last.
+        by: what an end of a connection is. By workload, connections are gained or lost where some
+            pod of the one may reach some pod of the other.
+        staged: as `evaluator` takes it.
+        host_network: as `evaluator` takes it.
     """
-    before = evaluator(old.policies, inventory, beside=new.policies)
-    after = evaluator(new.policies, inventory, beside=old.policies)
+    both = [
+        evaluator(
+            one.policies,
+            inventory,
+            names=names,
+            staged=staged,
+            host_network=host_network,
+            beside=other.policies,
+        )
+        for one, other in ((old, new), (new, old))
+    ]
+    before, after = both
+    seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
     return Diff(
         objects=tuple(object_changes(old.manifests, new.manifests)),
-        gained=tuple(after.connectivity(beyond_those_of=before)),
-        lost=tuple(before.connectivity(beyond_those_of=after)),
-        flows=None if edges is None else tuple(flow_changes(before, after, edges)),
-        old_remarks=tuple(remarks(before)),
-        new_remarks=tuple(remarks(after)),
+        gained=tuple(after.connectivity(by, beyond_those_of=before)),
+        lost=tuple(before.connectivity(by, beyond_those_of=after)),
+        flows=None if seen is None else tuple(flow_changes(before, after, seen)),
+        old_remarks=tuple(remarks(before, seen)),
+        new_remarks=tuple(remarks(after, seen)),
     )
 
 
@@ -196,9 +212,8 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
 # --- observed flows ----------------------------------------------------------------------------
 
 
-def flow_changes(before: Evaluator, after: Evaluator, edges: pd.DataFrame) -> Iterator[FlowChange]:
+def flow_changes(before: Evaluator, after: Evaluator, rows: Sequence[Row]) -> Iterator[FlowChange]:
     """Observed edges on which the two sets do not agree, in the order of the edges."""
-    rows = of_class(edges, "wanted", "review", "denied")
     for old, new in zip(replay(before, rows), replay(after, rows), strict=True):
         if old.verdict.allow is not new.verdict.allow:
             row = old.row

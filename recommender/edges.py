@@ -21,6 +21,7 @@ from ibis import _
 END = ("type", "cluster", "namespace", "who", "ip", "set", "node")
 WHO = ("type", "namespace", "kind", "name", "address")
 _KEY = ("protocol", "port", "hour")
+_ENDS = ("src", "dst")
 
 
 def _end(flows: ir.Table, end: str) -> dict[str, ir.Value]:
@@ -54,7 +55,7 @@ def sighted_ends(flows: ir.Table) -> ir.Table:
         labels, service_account, names); `listens` is null or a port seen as server port.
     """
     sides = []
-    for end in ("src", "dst"):
+    for end in _ENDS:
         keys = {name.removeprefix(f"{end}_"): value for name, value in _end(flows, end).items()}
         more = {
             "record_cluster": flows.cluster,
@@ -94,6 +95,18 @@ def outside_calls(flows: ir.Table) -> ir.Table:
     return chosen.group_by(["ip", "node", "namespace", "who", "port"]).aggregate(
         hours=_.hour.nunique()
     )
+
+
+def looked_up(flows: ir.Table) -> ir.Table:
+    """The addresses that DNS names were seen to have.
+
+    Returns:
+        One row per distinct (`names`, `addresses`), both lines: every name has every address.
+    """
+    answers = flows.select(names=flows.dns_query, addresses=flows.dns_ips)
+    ends = (flows.select(names=flows[f"{e}_names"], addresses=flows[f"{e}_ip"]) for e in _ENDS)
+    found = ibis.union(answers, *ends, distinct=True)
+    return found.filter(found.names.notnull(), found.addresses.notnull())
 
 
 def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:

@@ -74,7 +74,10 @@ def ends(world: Universe) -> Ends:
         f"{pod.namespace}/{pod.name}": (i,) for i, pod in enumerate(world.pods)
     }
     whole = {_whole(key).lower(): tuple(found) for key, found in owned.items()}
-    addresses = {at: end for at, end in reversed(world.points) if world.plain >> end & 1}
+    # The address of a host-network pod is its node's, whatever such pods are judged as.
+    given = world.inventory.pods
+    own = [not given[pod.namespace, pod.name].host_network for pod in world.pods]
+    addresses = {at: end for at, end in reversed(world.points) if own[end]}
     return Ends(world, pods, workloads, whole | workloads | pods, addresses)
 
 

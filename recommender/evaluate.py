@@ -23,6 +23,7 @@ from recommender.model import (
     AllOf,
     AnyOf,
     Direction,
+    HostNetwork,
     NamePeer,
     NotPeer,
     Peer,
@@ -30,12 +31,13 @@ from recommender.model import (
     Ports,
     PortSet,
     Reason,
+    Ref,
     Rule,
     UnknownPeer,
     Verdict,
 )
-from recommender.tiers import Fate, place
-from recommender.universe import HostNetwork, Universe, is_local, universe
+from recommender.tiers import Fate, enacted, place
+from recommender.universe import Universe, is_local, universe
 
 
 @dataclass(frozen=True)
@@ -77,29 +79,36 @@ class Evaluator:
         Raises:
             InventoryError: an end is not in the inventory.
         """
-        if service := self.world.inventory.service_of_address.get(dst):
-            return self._served(src, service, protocol, port)
-        asked = self._asked(protocol, port)
-        pairs = self._pairs(self.ends.find(src), self.ends.find(dst))
-        return self._agreed([(s, d, self._verdict(s, d, asked)) for s, d in pairs])
-
-    def _served(self, src: str, service: Service, protocol: str, port: int | None) -> Verdict:
-        """Policies act after a Service's address is translated to its pods and target ports."""
-        targets = [
-            target
-            for given, number, target, _ in service.ports
-            if given == protocol.upper() and number == port
-        ]
         found = [
-            (s, d, self._verdict(s, d, self.acting.ports_at(_target(protocol, target), d)))
-            for target in targets
-            for s, d in self._pairs(self.ends.find(src), self.ends.behind(service))
+            (s, d, self._verdict(s, d, asked))
+            for s, d, asked in self._asked(src, dst, protocol, port)
         ]
         if found:
             return self._agreed(found)
-        lack = "has no pods" if targets else f"has no port {protocol} {port}"
-        why = f"Service {service.namespace}/{service.name} {lack} here"
+        why = self._unserved(dst, protocol, port)
         return Verdict(None, (Reason("ingress", None, None, "unknown", why),))
+
+    def _asked(
+        self, src: str, dst: str, protocol: str, port: int | None
+    ) -> list[tuple[int, int, PortSet]]:
+        """The pairs of ends that a question is about, with the ports at each."""
+        sources = self.ends.find(src)
+        service = self.world.inventory.service_of_address.get(dst)
+        if service is None:
+            asked = self._ports(protocol, port)
+            return [(s, d, asked) for s, d in self._pairs(sources, self.ends.find(dst))]
+        # Policies act after a Service's address is translated to its pods and target ports.
+        return [
+            (s, d, self.acting.ports_at(target_ports(protocol, target), d))
+            for target in _targets(service, protocol, port)
+            for s, d in self._pairs(sources, self.ends.behind(service))
+        ]
+
+    def _unserved(self, address: str, protocol: str, port: int | None) -> str:
+        service = self.world.inventory.service_of_address[address]
+        known = _targets(service, protocol, port)
+        lack = "has no pods" if known else f"has no port {protocol} {port}"
+        return f"Service {service.namespace}/{service.name} {lack} here"
 
     def _agreed(self, found: Sequence[tuple[int, int, Verdict]]) -> Verdict:
         values = {verdict.allow for _, _, verdict in found}
@@ -110,12 +119,45 @@ class Evaluator:
         note = f"pods disagree; so it is for {self.ends.name(src)} to {self.ends.name(dst)}"
         return Verdict(allow, tuple(_noted(why, note) for why in verdict.because))
 
+    def to_change(self, src: str, dst: str, protocol: str, port: int | None) -> list[Reason]:
+        """What stands between a connection and the opposite of its verdict, in the order it acts.
+
+        Of a denied connection: every rule that would have to go, and every policy in want of a
+        rule. Of an allowed one: every rule that would have to go in the one direction or in the
+        other, and `not isolated` where a policy would have to be made. Empty where the verdict is
+        null or nothing can change it.
+        """
+        allow = self.verdict(src, dst, protocol, port).allow
+        if allow is None:
+            return []
+        return list(
+            dict.fromkeys(
+                why
+                for s, d, asked in self._asked(src, dst, protocol, port)
+                if self._always(s, d) is None and self._verdict(s, d, asked).allow is allow
+                for direction in DIRECTIONS
+                for why in self._against(allow, direction, s, d, asked)
+            )
+        )
+
+    def acting_rules(
+        self, src: str, dst: str, protocol: str, port: int | None
+    ) -> set[tuple[Ref, Direction, int]]:
+        """The rules that act on a connection, whatever the other end's policies say of it."""
+        return {
+            (why.policy, direction, why.rule)
+            for s, d, asked in self._asked(src, dst, protocol, port)
+            for direction in DIRECTIONS
+            for why in self.walk(direction, s, d, asked)[1]
+            if why.policy is not None and why.rule is not None
+        }
+
     def permitted(self, src: str, dst: str) -> tuple[PortSet, PortSet]:
         """The ports that some pod of `src` may reach at some pod of `dst`, and the unknown ones."""
         allowed, unknown = NO_PORTS, NO_PORTS
         for s, d in self._pairs(self.ends.find(src), self.ends.find(dst)):
             sides = [
-                self._walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS
+                self.walk(way, s, d, self.acting.everything)[0].outcome() for way in DIRECTIONS
             ]
             (taken, may_take), (sent, may_send) = sides
             allowed |= sent & taken
@@ -181,14 +223,11 @@ class Evaluator:
         return node is not None and bool(self.world.node_ends[node] >> src & 1)
 
     def _verdict(self, src: int, dst: int, asked: PortSet) -> Verdict:
-        if src == dst and src < len(self.world.pods):
-            return Verdict(True, (Reason("egress", None, None, "not isolated", "a pod to itself"),))
-        if self._on_node(src, dst):
-            why = "a node to a pod that runs on it"
-            return Verdict(True, (Reason("ingress", None, None, "not isolated", why),))
+        if always := self._always(src, dst):
+            return Verdict(True, (always,))
         sides: list[tuple[Kleene, list[Reason]]] = []
         for direction in ("egress", "ingress"):
-            fate, reasons = self._walk(direction, src, dst, asked)
+            fate, reasons = self.walk(direction, src, dst, asked)
             allowed, unknown = fate.outcome()
             denied = asked - allowed - unknown
             if denied and denied != asked:
@@ -200,10 +239,54 @@ class Evaluator:
             allow, tuple(why for value, found in sides if value is allow for why in found)
         )
 
-    def _walk(
-        self, direction: Direction, src: int, dst: int, asked: PortSet
+    def _always(self, src: int, dst: int) -> Reason | None:
+        """Why a connection passes whatever the policies say; None where they decide."""
+        if src == dst and src < len(self.world.pods):
+            return Reason("egress", None, None, "not isolated", "a pod to itself")
+        if self._on_node(src, dst):
+            why = "a node to a pod that runs on it"
+            return Reason("ingress", None, None, "not isolated", why)
+        return None
+
+    def _against(
+        self, allow: bool, direction: Direction, src: int, dst: int, asked: PortSet
+    ) -> Iterator[Reason]:
+        """What in one direction must go, or must be made, for the opposite of `allow`."""
+        subject, peer = (src, dst) if direction == "egress" else (dst, src)
+        live = asked
+        for turn in self.acting.turns(self.acting.applying(subject), direction):
+            passed = NO_PORTS
+            for policy, rule in turn.rules:
+                matches = at(self.acting.peers(rule, subject), peer)
+                hit = live & self.acting.ports_at(rule.ports, dst) if matches else NO_PORTS
+                if not hit:
+                    continue
+                if rule.action == "pass":
+                    live, passed = live - hit, passed | hit
+                elif (rule.action == "allow") is allow:
+                    yield _reason(direction, policy, rule, matches)
+                else:
+                    live -= hit
+            if live and turn.isolating:
+                if not allow:
+                    yield from (
+                        Reason(direction, policy.ref, None, "default deny")
+                        for policy in turn.isolating
+                    )
+                live = NO_PORTS
+            live |= passed
+        if live and allow:
+            yield Reason(direction, None, None, "not isolated")
+
+    def walk(
+        self,
+        direction: Direction,
+        src: int,
+        dst: int,
+        asked: PortSet,
+        without: tuple[Policy, Rule] | None = None,
     ) -> tuple[Fate, list[Reason]]:
-        """What becomes of `asked` in one direction, and through which rules."""
+        """What becomes of `asked` between two ends in one direction, and through which rules."""
         subject, peer = (src, dst) if direction == "egress" else (dst, src)
         fate, reasons = Fate(asked), []
         for turn in self.acting.turns(self.acting.applying(subject), direction):
@@ -213,6 +296,8 @@ class Evaluator:
                     entering, action = fate.live, rule.action
                 matches = at(self.acting.peers(rule, subject), peer)
                 ports = self.acting.ports_at(rule.ports, dst)
+                if without and policy is without[0] and rule is without[1]:
+                    continue
                 if matches is not False and entering & ports:
                     fate = fate.meet(rule.action, ports, sure=matches is True)
                     reasons.append(_reason(direction, policy, rule, matches))
@@ -223,7 +308,7 @@ class Evaluator:
             reasons.append(Reason(direction, None, None, "not isolated"))
         return fate, reasons
 
-    def _asked(self, protocol: str, port: int | None) -> PortSet:
+    def _ports(self, protocol: str, port: int | None) -> PortSet:
         everything = self.acting.everything
         names = {name.upper(): name for name, _ in everything.by_protocol}
         name = names.get(protocol.upper(), "OTHER")
@@ -234,7 +319,16 @@ class Evaluator:
         return PortSet.one(name, port)
 
 
-def _target(protocol: str, target: int | str) -> Ports:
+def _targets(service: Service, protocol: str, port: int | None) -> list[int | str]:
+    return [
+        target
+        for given, number, target, _ in service.ports
+        if given == protocol.upper() and number == port
+    ]
+
+
+def target_ports(protocol: str, target: int | str) -> Ports:
+    """The ports that a Service's target port means."""
     if isinstance(target, str):
         return Ports(NO_PORTS, ((protocol.upper(), target),))
     return Ports(PortSet.one(protocol.upper(), target))
@@ -281,12 +375,14 @@ def evaluator(
         policies: as the dialects parse them.
         inventory: who there is; policies that select nobody do nothing.
         names: the addresses of DNS names; a rule on a name without any gives a null verdict.
-        staged: whether staged policies act as if they were enforced; else they don't act.
+        staged: whether staged policies act as if they were enforced, each in the place of the
+            enforced one of its name; else they don't act.
         host_network: what host-network pods are to policies. The API leaves it open; nearly every
             network sees their nodes' addresses only, some govern them like other pods.
         beside: policies of another evaluator to compare with; the address space is then cut
             for these too, so that both have the same ends.
     """
     world = universe(inventory, [*policies, *beside], names or {}, host_network)
-    placed = place([policy for policy in policies if staged or not policy.staged])
+    chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
+    placed = place(chosen)
     return Evaluator(acting(world, placed), ends(world))

@@ -1,68 +1,168 @@
-"""What is odd about policies that the API server takes: selectors that select nothing."""
+"""What a person should look at in policies that the API server takes.
+
+Each remark has a topic:
+
+    selects nothing        its selector matches no pod
+    peer selects nothing   a peer of a rule matches nobody
+    absent label           a selector names a label, or a value of one, that no pod bears
+    absent namespace       a selector names a namespace that the inventory does not hold
+    absent port            a rule names a port that no pod has
+    isolates without DNS   pods are isolated in egress and may reach no DNS server
+    shadowed               a rule never acts: others decide first (`overlaps`)
+    redundant              a rule allows what others allow as well (`overlaps`)
+    never used             no observed flow came through a rule (`usage`)
+    wider than its use     a rule allows pairs, ports or addresses never seen (`usage`)
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
+from recommender.dns import cut_off
 from recommender.evaluate import Evaluator
+from recommender.frames import Row
 from recommender.inventory import Pod
-from recommender.model import DIRECTIONS, And, AnyOf, In, LabelPeer, Peer, Ref, Selector
+from recommender.model import (
+    DIRECTIONS,
+    NOTHING,
+    AllOf,
+    And,
+    AnyOf,
+    Has,
+    In,
+    LabelPeer,
+    Or,
+    Peer,
+    Policy,
+    Remark,
+    Rule,
+    Selector,
+)
+from recommender.overlaps import overlaps
+from recommender.universe import is_local
+from recommender.usage import usage
+
+_NAMESPACE = frozenset({"meta:namespace", "ns:kubernetes.io/metadata.name"})
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One thing about one policy that a person should look at."""
+def remarks(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Remark]:
+    """What a person should look at in these policies.
 
-    ref: Ref
-    topic: str
-    message: str
-
-
-def remarks(judge: Evaluator) -> Iterator[Remark]:
-    """What a person should look at in these policies, in their order."""
+    Args:
+        judge: of the policies.
+        rows: observed edges that policies can decide, where there are any; without them nothing is
+            said of use, and every workload is taken to need DNS.
+    """
     for policy in judge.policies:
-        if not judge.selects(policy):
-            near = _nearest(policy.subject, judge)
-            yield Remark(policy.ref, "selects nothing", f"its selector matches no pod{near}")
+        yield from _subject(policy, judge)
         for direction in DIRECTIONS:
             for rule in policy.rules(direction):
-                for peer in _label_peers(rule.peer):
-                    if not judge.world.selected(peer.selector).may:
-                        near = _nearest(peer.selector, judge)
-                        message = f"{direction} rule {rule.index}: a peer matches no pod{near}"
-                        yield Remark(policy.ref, "peer selects nothing", message)
+                for topic, message in _rule(rule, judge):
+                    yield Remark(policy.ref, topic, message, direction, rule.index)
+    yield from cut_off(judge, rows)
+    yield from overlaps(judge)
+    if rows is not None:
+        yield from usage(judge, rows)
 
 
-def _label_peers(peer: Peer) -> Iterator[LabelPeer]:
-    if isinstance(peer, LabelPeer):
-        yield peer
-    elif isinstance(peer, AnyOf):
-        for each in peer.peers:
-            yield from _label_peers(each)
+def _subject(policy: Policy, judge: Evaluator) -> Iterator[Remark]:
+    if policy.subject == NOTHING:  # a staged deletion says so of itself
+        return
+    if not judge.selects(policy):
+        near = _nearest(policy.subject, judge)
+        yield Remark(policy.ref, "selects nothing", f"its selector matches no pod{near}")
+        return
+    for topic, message in _absent(policy.subject, judge):
+        yield Remark(policy.ref, topic, message)
+
+
+def _rule(rule: Rule, judge: Evaluator) -> Iterator[tuple[str, str]]:
+    for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) else (rule.peer,):
+        selectors = list(_selectors(peer))
+        if selectors and not is_local(peer) and not judge.world.matched(peer).may:
+            near = next((near for one in selectors if (near := _nearest(one, judge))), "")
+            yield "peer selects nothing", f"a peer matches no pod{near}"
+        else:
+            for selector in selectors:
+                yield from _absent(selector, judge)
+    for protocol, name in rule.ports.named:
+        if not any((protocol, name) == (p, n) for pod in judge.world.pods for p, _, n in pod.ports):
+            yield "absent port", f"no pod has a {protocol} port named {name}"
+
+
+def _selectors(peer: Peer) -> Iterator[Selector]:
+    match peer:
+        case LabelPeer(selector=selector):
+            yield selector
+        case AnyOf(peers=peers) | AllOf(peers=peers):
+            for each in peers:
+                yield from _selectors(each)
+
+
+def _absent(selector: Selector, judge: Evaluator) -> Iterator[tuple[str, str]]:
+    """Labels and namespaces that a selector asks for and nobody bears."""
+    for term in _asked(selector):
+        borne = judge.world.labels(term.key)
+        lacking = sorted(term.values - borne.keys() if isinstance(term, In) else ())
+        if isinstance(term, In) and term.key in _NAMESPACE:
+            known = judge.world.inventory.namespaces
+            for name in lacking:
+                if name not in known:
+                    yield "absent namespace", f"there is no namespace {name}{_like(name, known)}"
+        elif isinstance(term, In):
+            for value in lacking:
+                yield "absent label", f"no pod bears {_shown(term.key)}={value}"
+        elif not borne:
+            yield "absent label", f"no pod bears a label {_shown(term.key)}"
+
+
+def _asked(selector: Selector) -> Iterator[In | Has]:
+    """The terms that a selector asks for, those under a `Not` left out."""
+    match selector:
+        case In() | Has():
+            yield selector
+        case And(terms=terms) | Or(terms=terms):
+            for term in terms:
+                yield from _asked(term)
+
+
+_OWNERS = {"pod": "", "ns": "of its namespace ", "sa": "of its service account "}
+
+
+def _shown(key: str) -> str:
+    kind, _, name = key.partition(":")
+    return f"{_OWNERS.get(kind, '')}{name}"
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f", the nearest is {near[0]}" if near else ""
 
 
 def _nearest(selector: Selector, judge: Evaluator) -> str:
     """The nearest label that would match, as the end of a sentence; empty where there is none."""
-    terms = selector.terms if isinstance(selector, And) else (selector,)
-    wanted = [t for t in terms if isinstance(t, In) and t.key.startswith("pod:")]
-    spaces = [t for t in terms if isinstance(t, In) and t.key == "meta:namespace"]
+    asked = [term for term in _asked(selector) if isinstance(term, In)]
+    known = judge.world.inventory.namespaces
+    spaces = [term for term in asked if term.key in _NAMESPACE]
+    for name in sorted(name for term in spaces for name in term.values - known.keys()):
+        return f"; there is no namespace {name}{_like(name, known)}"
     inside = [
         pod
         for pod in judge.world.pods
-        if not pod.host_network and all(pod.namespace in t.values for t in spaces)
+        if not pod.host_network and all(pod.namespace in term.values for term in spaces)
     ]
     if not inside:
         return "; there is no pod in its namespace"
+    wanted = [term for term in asked if term.key.startswith("pod:")]
     for term in wanted:
         key = term.key.removeprefix("pod:")
         if not any(pod.labels.get(key) in term.values for pod in inside):
             found = _nearest_label(key, sorted(term.values), inside)
-            asked = f"{key}={','.join(sorted(term.values))}"
+            asked_for = f"{key}={','.join(sorted(term.values))}"
             if found is None:
-                return f"; no pod has a label like {asked}"
-            return f"; no pod has {asked}, the nearest label is {found}"
+                return f"; no pod has a label like {asked_for}"
+            return f"; no pod has {asked_for}, the nearest label is {found}"
     return "; no pod has all of its labels together" if wanted else ""
 
 

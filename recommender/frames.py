@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from recommender.inventory import WorkloadKey
+
 Row = dict[str, Any]
 
 
@@ -18,6 +20,15 @@ def records(frame: pd.DataFrame) -> list[Row]:
     """The rows of a frame as dicts by column name, None for null."""
     columns = [str(column) for column in frame.columns]
     return [dict(zip(columns, row, strict=True)) for row in plain(frame).itertuples(index=False)]
+
+
+def workload_of(row: Row, role: str) -> WorkloadKey | None:
+    """The workload at one end of an edge; None where that end is none."""
+    if row[f"{role}_type"] != "workload":
+        return None
+    return WorkloadKey(
+        str(row[f"{role}_namespace"]), str(row[f"{role}_kind"]), str(row[f"{role}_name"])
+    )
 
 
 def of_class(edges: pd.DataFrame, *classes: str) -> list[Row]:

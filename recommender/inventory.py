@@ -78,7 +78,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service: its selector, cluster addresses and (protocol, port, target, name) rows.
+    """A Service: its selector, cluster addresses, (protocol, port, target, name) rows and labels.
 
     `target` is a number, or the name of a container port.
     """
@@ -89,6 +89,7 @@ class Service:
     addresses: tuple[str, ...]
     ports: tuple[tuple[str, int, int | str, str | None], ...]
     type: str = "ClusterIP"
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ walking the rules once, each acting on whole sets of classes. Port sets are held
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.acting import Acting, at
-from recommender.model import Action, Direction, PortSet, Rule
-from recommender.tiers import Fate
+from recommender.model import Action, Direction, Policy, PortSet, Rule
+from recommender.tiers import Fate, Turn
 from recommender.universe import Mask, bits, is_local, mask
 
+_DECIDING: tuple[Action, Action] = ("allow", "deny")
 Ids = npt.NDArray[np.int64]
 T = TypeVar("T", bound=Hashable)
 
@@ -43,6 +44,20 @@ def mapped(ids: Ids, change: Callable[[int], int]) -> Ids:
     """`change` of every number, called once for each distinct one."""
     distinct, inverse = np.unique(ids, return_inverse=True)
     return np.array([change(int(each)) for each in distinct], np.int64)[inverse]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One rule of one policy taken away, or another in its place."""
+
+    policy: Policy
+    rule: Rule
+    instead: Rule | None
+
+    def of(self, policy: Policy, rule: Rule) -> Rule | None:
+        """What stands in the place of a rule; None where nothing does."""
+        changed = rule is self.rule and policy is self.policy
+        return self.instead if changed else rule
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,40 @@ class Matrix:
     def allowed(self, result: int) -> PortSet:
         """The surely allowed ports of a result."""
         return self.results.values[result][0]
+
+    def outcome(self, subject: int, peer: int, direction: Direction) -> tuple[PortSet, PortSet]:
+        """The ports allowed, and those unknown, between two ends by the policies of one alone."""
+        fate = int(self._side(subject, direction)[self.classes[peer]])
+        return self._fates.values[fate].outcome()
+
+    def outcomes(self, subject: int, direction: Direction) -> set[tuple[PortSet, PortSet]]:
+        """The distinct outcomes between a subject and everybody."""
+        fates = np.unique(self._side(subject, direction)).tolist()
+        return {self._fates.values[fate].outcome() for fate in fates}
+
+    def subjects(self, direction: Direction) -> Iterator[tuple[int, tuple[Turn, ...]]]:
+        """One subject for each distinct row of one direction, with the turns of its policies."""
+        seen: set[int] = set()
+        for member in self.members.tolist():
+            row = id(self._side(member, direction))
+            if row not in seen:
+                seen.add(row)
+                yield member, self.acting.turns(self.acting.applying(member), direction)
+
+    def is_needed(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
+        """Whether some outcome of a subject would be another one without a rule."""
+        values = self._fates.values
+        rest = self._walk(subject, direction, Change(policy, rule, None))
+        pairs = np.unique([self._side(subject, direction), rest], axis=1)
+        return any(values[a].outcome() != values[b].outcome() for a, b in pairs.T.tolist())
+
+    def acts(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
+        """Whether a rule acts on any port of a subject: then to allow or to deny differs."""
+        decided = [
+            self._walk(subject, direction, Change(policy, rule, replace(rule, action=action)))
+            for action in _DECIDING
+        ]
+        return bool((decided[0] != decided[1]).any())
 
     def _both(self, sent: int, taken: int) -> int:
         """Egress at the source and ingress at the destination must both let a port through."""
@@ -120,11 +169,14 @@ class Matrix:
     def _node_matters(self) -> bool:
         return any(is_local(rule.peer) for rule in self.acting.rules())
 
-    def _walk(self, subject: int, direction: Direction) -> Ids:
+    def _walk(self, subject: int, direction: Direction, change: Change | None = None) -> Ids:
         start = self._fates.of(Fate(self.acting.everything))
         fates = np.full(len(self.members), start, np.int64)
         for turn in self.acting.turns(self.acting.applying(subject), direction):
-            for _, rule in turn.rules:
+            for policy, given in turn.rules:
+                rule = change.of(policy, given) if change else given
+                if rule is None:
+                    continue
                 sure, may = self.acting.peers(rule, subject)
                 served = self.acting.served(rule.ports)
                 if direction == "ingress":

@@ -29,6 +29,7 @@ Direction = Literal["ingress", "egress"]
 DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 Action = Literal["allow", "deny", "pass", "log"]
 Labels = Mapping[str, str]
+HostNetwork = Literal["as nodes", "as pods"]  # what host-network pods are to policies
 
 _TEXTS = {"contains": str.__contains__, "starts with": str.startswith, "ends with": str.endswith}
 
@@ -289,6 +290,17 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.ref}: {self.effect}: {self.field}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person should look at in a policy that the API server takes; `rule` is its index."""
+
+    ref: Ref
+    topic: str
+    message: str
+    direction: Direction | None = None
+    rule: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,6 +326,7 @@ def _services(by_kind: Mapping[str, list[Manifest]]) -> dict[tuple[str, str], Se
             addresses=_addresses(ips),
             ports=tuple(_service_ports(spec)),
             type=str(spec.get("type") or "ClusterIP"),
+            labels=string_map(body, "metadata", "labels"),
         )
         found[service.namespace, service.name] = service
     return dict(sorted(found.items()))

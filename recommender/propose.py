@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from recommender.frames import Row, of_class
+from recommender.dns import dns_ports, is_dns
+from recommender.frames import Row, of_class, workload_of
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.model import (
     DIRECTIONS,
@@ -36,7 +37,6 @@ from recommender.model import (
 from recommender.selectors import Unit
 from recommender.tiers import NETWORK_POLICIES
 
-DNS_PORT = 53
 NAME_PREFIX = "flowpolicy-"
 
 
@@ -136,35 +136,8 @@ def propose(
     return sorted(proposals, key=lambda p: (p.unit.namespace, p.policy.ref.name))
 
 
-def dns_ports(inventory: Inventory) -> frozenset[tuple[str | None, int]]:
-    """(namespace, port) where DNS servers listen behind a Service's port 53; 53 is everywhere.
-
-    OpenShift's listens on 5353.
-    """
-    found: set[tuple[str | None, int]] = {(None, DNS_PORT)}
-    for service in inventory.services.values():
-        for _, port, target, _ in service.ports:
-            if port != DNS_PORT:
-                continue
-            for pod in inventory.backends(service):
-                numbers = [n for _, n, name in pod.ports if name == target]
-                found.update((pod.namespace, n) for n in numbers)
-                if isinstance(target, int):
-                    found.add((pod.namespace, target))
-    return frozenset(found)
-
-
-def is_dns(row: Row, dns: frozenset[tuple[str | None, int]]) -> bool:
-    """Whether an edge asks a DNS server, by `dns_ports`."""
-    places = {(None, row["port"]), (row["server_namespace"], row["port"])}
-    return row["protocol"] in ("TCP", "UDP") and not places.isdisjoint(dns)
-
-
 def _end(row: Row, role: str, units: Mapping[WorkloadKey, Unit]) -> End:
-    if row[f"{role}_type"] == "workload":
-        key = WorkloadKey(
-            str(row[f"{role}_namespace"]), str(row[f"{role}_kind"]), str(row[f"{role}_name"])
-        )
+    if key := workload_of(row, role):
         return End(units[key], None)
     return End(None, str(row[f"{role}_address"]))
 

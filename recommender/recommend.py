@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from recommender.dns import dns_ports, is_dns
 from recommender.evaluate import Evaluator, evaluator
 from recommender.frames import Row, of_class
 from recommender.model import PortSet
-from recommender.propose import Proposal, Scope, dns_ports, is_dns, named, propose
+from recommender.propose import Proposal, Scope, named, propose
 from recommender.replay import Replayed, replay
 from recommender.selectors import units
 from recommender.watch import Watched

@@ -18,6 +18,7 @@ from recommender.model import (
     AllOf,
     AnyOf,
     Direction,
+    HostNetwork,
     NotPeer,
     Peer,
     Policy,
@@ -111,6 +112,35 @@ def _place(policy: Policy) -> tuple[float, str, str, str]:
     # Calico knows a Kubernetes policy by this name (docs: policy-tiers; felix/calc/policy_sorter).
     prefix = "knp.default." if policy.ref.api == KUBERNETES else ""
     return policy.order, prefix + policy.ref.name, policy.ref.namespace or "", policy.ref.kind
+
+
+def enacted(policies: Sequence[Policy]) -> tuple[Policy, ...]:
+    """The policies as if the staged ones were in force: each takes the place of its namesake.
+
+    A staged deletion is a policy that selects nothing, so what it takes the place of is gone.
+    """
+    staged = {_enforced_name(policy) for policy in policies if policy.staged}
+    return tuple(p for p in policies if p.staged or _enforced_name(p) not in staged)
+
+
+def _enforced_name(policy: Policy) -> tuple[str | None, ...]:
+    """What a policy is called once it is in force; staged kinds have the enforced kind's names."""
+    ref = policy.ref
+    if ref.api == KUBERNETES or ref.kind == "StagedKubernetesNetworkPolicy":
+        return KUBERNETES, ref.namespace, ref.name
+    kind, tier = ref.kind.removeprefix("Staged"), policy.tier.name
+    return ref.api, kind, ref.namespace, tier, ref.name.removeprefix(f"{tier}.")
+
+
+def usual_host_network(policies: Sequence[Policy]) -> HostNetwork:
+    """What host-network pods are to a set of policies, where nobody says which network there is.
+
+    To NetworkPolicies alone, pods: the API lets a network tell them apart, and those who read
+    manifests do so. Cilium, Calico and ClusterNetworkPolicy see their nodes
+    (kubernetes.io/docs/concepts/services-networking/network-policies, "NetworkPolicy and
+    hostNetwork pods"; network-policy-api apis/v1alpha2, `subject`).
+    """
+    return "as pods" if all(p.ref.api == KUBERNETES for p in policies) else "as nodes"
 
 
 def place(policies: Sequence[Policy]) -> tuple[Policy, ...]:

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from recommender.model import (
     AnyPeer,
     EntityPeer,
     Has,
+    HostNetwork,
     In,
     LabelPeer,
     NamePeer,
@@ -42,7 +43,6 @@ from recommender.model import (
 
 Mask = int
 Names = Mapping[str, frozenset[str]]
-HostNetwork = Literal["as nodes", "as pods"]
 
 
 class Truth(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pandas as pd
 from ingest.errors import StoreError
 from ingest.store import Store, open_store
 from recommender import edges as folding
+from recommender.addresses import address
 from recommender.classify import classified
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.inventory import Inventory
@@ -25,7 +28,8 @@ class Watched:
     """What a store shows of one cluster.
 
     `hourly` is EDGES by hour, `edges` the same over all hours with `class` and `reason` (see
-    `classify.classified`); `inventory` is the given one, or made of the flows where `from_flows`.
+    `classify.classified`); `inventory` is the given one, or made of the flows where `from_flows`;
+    `names` are the outside addresses that DNS names were seen to have.
     """
 
     cluster: str
@@ -33,6 +37,7 @@ class Watched:
     from_flows: bool
     hourly: pd.DataFrame
     edges: pd.DataFrame
+    names: Mapping[str, frozenset[str]]
 
 
 def watch(
@@ -48,12 +53,31 @@ def watch(
         StoreError: no store, one with a damaged file, or several clusters and none named.
         InventoryError: an inventory path cannot be read.
     """
+    known = read_inventory(inventory) if inventory else None
+    with _opened(store, cluster) as (chosen, flows, backend):
+        return _watched(chosen, known, flows, backend, audited=audited)
+
+
+def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, frozenset[str]]:
+    """The addresses that DNS names were seen to have in one cluster's flows.
+
+    Raises:
+        StoreError: as `watch`.
+    """
+    with _opened(store, cluster) as (_, flows, backend):
+        return _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
+
+
+@contextmanager
+def _opened(
+    store: str | Path, cluster: str | None
+) -> Iterator[tuple[str, ir.Table, ibis.BaseBackend]]:
+    """The chosen cluster, its flows, and the engine that they are read with."""
     opened = open_store(store)
     chosen = _cluster(opened, cluster)
-    known = read_inventory(inventory) if inventory else None
     backend = ibis.duckdb.connect()
     try:
-        return _watched(opened, chosen, known, backend, audited=audited)
+        yield chosen, _flows(opened, backend, chosen), backend
     except duckdb.Error as error:
         raise StoreError(
             f"{store}: cannot be read ({str(error).splitlines()[0]}); remove the file that is "
@@ -62,22 +86,36 @@ def watch(
 
 
 def _watched(
-    opened: Store,
     chosen: str,
     known: Inventory | None,
+    flows: ir.Table,
     backend: ibis.BaseBackend,
     *,
     audited: bool,
 ) -> Watched:
-    flows = _flows(opened, backend, chosen)
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)
     calls = folding.fetch(folding.outside_calls(flows), backend)
     ends = ibis.memtable(resolve(sighted, calls, objects))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
     return Watched(
-        chosen, objects, known is None, hourly, classified(hourly, objects, audited=audited)
+        cluster=chosen,
+        inventory=objects,
+        from_flows=known is None,
+        hourly=hourly,
+        edges=classified(hourly, objects, audited=audited),
+        names=_addresses_of_names(folding.fetch(folding.looked_up(flows), backend)),
     )
+
+
+def _addresses_of_names(rows: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """The addresses of each DNS name; what is no address is no answer."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for names, addresses in zip(rows["names"], rows["addresses"], strict=True):
+        known = {one for one in str(addresses).splitlines() if address(one)}
+        for name in str(names).lower().splitlines():
+            found[name.removesuffix(".")] |= known
+    return {name: frozenset(known) for name, known in sorted(found.items()) if known}
 
 
 def _cluster(store: Store, cluster: str | None) -> str:

@@ -100,3 +100,18 @@ def service(
 
 def inventory(*manifests: Manifest) -> Inventory:
     return inventory_of(list(manifests))
+
+
+def edge_row(client: str, server: str, protocol: str, port: int) -> dict[str, Any]:
+    """A wanted edge between bare pods (`namespace/name`) and addresses, as `classified` has it."""
+    ends = {**_end("client", client), **_end("server", server)}
+    counts = {"connections": 1, "last_seen": "2026-01-01T00:00:00Z", "class": "wanted"}
+    return {**ends, "protocol": protocol, "port": port, **counts}
+
+
+def _end(role: str, name: str) -> dict[str, Any]:
+    namespace, slash, pod = name.partition("/")
+    if not slash:
+        return {f"{role}_type": "address", f"{role}_address": name, f"{role}_namespace": None}
+    known = {"type": "workload", "namespace": namespace, "kind": "Pod", "name": pod}
+    return {f"{role}_{key}": value for key, value in {**known, "address": None}.items()}

@@ -72,7 +72,7 @@ status: {podIP: 192.168.0.2, hostIP: 192.168.0.2}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: db, namespace: data}
+metadata: {name: db, namespace: data, labels: {tier: store}}
 spec: {selector: {app: db}, ports: [{port: 80, targetPort: pg}, {port: 90, targetPort: 9090}]}
 ---
 apiVersion: v1

@@ -13,6 +13,7 @@ from recommender.evaluate import Evaluator, evaluator
 from recommender.manifests import read_manifests
 from recommender.model import PortSet
 from recommender.objects import read_inventory
+from recommender.tiers import usual_host_network
 
 CASES = Path(__file__).parents[2] / "shared" / "conformance"
 KINDS = ("netpol-analyzer", "cluster-network-policy", "telepathy")
@@ -33,8 +34,8 @@ def judge_of(objects: list[Path], policies: list[Path]) -> Evaluator:
     parsed = parse_policies(manifests, inventory)
     assert not problems
     assert not parsed.findings
-    # Some of these answers govern host-network pods like others, which the API permits.
-    return evaluator(parsed.policies, inventory, host_network="as pods")
+    hosts = usual_host_network(parsed.policies)
+    return evaluator(parsed.policies, inventory, host_network=hosts)
 
 
 @pytest.mark.parametrize(

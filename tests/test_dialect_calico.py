@@ -783,6 +783,31 @@ def test_a_staged_deletion_is_a_policy_that_selects_nothing():
     assert (one.staged, one.subject, one.isolates) == (True, NOTHING, frozenset())
 
 
+@pytest.mark.parametrize("name", ["p", "default.p"])
+def test_a_staged_policy_takes_the_place_of_the_enforced_one_of_its_name(name):
+    enforced = np("order: 5, selector: all(), types: [Ingress]", name)
+    staged = "{order: 5, selector: all(), types: [Ingress], ingress: [{action: Allow}]}"
+    opened = made("projectcalico.org/v3", "StagedNetworkPolicy", "p", "shop", spec=staged)
+    assert passes("data/db -> shop/web tcp/80", enforced, opened) is False
+    assert passes("data/db -> shop/web tcp/80", enforced, opened, staged=True) is True
+    deleted = np("stagedAction: Delete", kind="StagedNetworkPolicy")
+    assert passes("data/db -> shop/web tcp/80", enforced, deleted) is False
+    assert passes("data/db -> shop/web tcp/80", enforced, deleted, staged=True) is True
+
+
+def test_a_staged_kubernetes_policy_takes_the_place_of_the_networkpolicy_of_its_name():
+    closed = made("networking.k8s.io/v1", "NetworkPolicy", "p", "shop", spec="{podSelector: {}}")
+    opened = made(
+        "projectcalico.org/v3",
+        "StagedKubernetesNetworkPolicy",
+        "p",
+        "shop",
+        spec="{podSelector: {}, ingress: [{}]}",
+    )
+    assert passes("data/db -> shop/web tcp/80", closed, opened) is False
+    assert passes("data/db -> shop/web tcp/80", closed, opened, staged=True) is True
+
+
 def test_a_staged_policy_to_be_ignored_is_not_there():
     assert parsed(np("stagedAction: Ignore", kind="StagedNetworkPolicy")) == parsed()
 

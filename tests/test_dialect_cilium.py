@@ -459,6 +459,15 @@ def test_a_service_without_a_namespace_is_of_any():
     )
 
 
+def test_services_are_selected_by_their_labels():
+    store = "selector: {matchLabels: {tier: store}}"
+    one = cnp(f"egress: [{{toServices: [{{k8sServiceSelector: {{{store}, namespace: data}}}}]}}]")
+    assert passes("shop/web -> data/db tcp/1", one) is True
+    assert passes("shop/web -> shop/cart tcp/1", one) is False
+    elsewhere = f"toServices: [{{k8sServiceSelector: {{{store}, namespace: shop}}}}]"
+    assert passes("shop/web -> data/db tcp/1", cnp(f"egress: [{{{elsewhere}}}]")) is None
+
+
 def test_ports_beside_a_service_are_those_of_the_rule():
     one = cnp(
         "egress: [{toServices: [{k8sService: {serviceName: db, namespace: data}}],"
@@ -473,7 +482,7 @@ def test_ports_beside_a_service_are_those_of_the_rule():
     [
         ("k8sService: {serviceName: none, namespace: data}", "is not in the inventory"),
         ("k8sService: {serviceName: legacy, namespace: data}", "has no selector"),
-        ("k8sServiceSelector: {selector: {matchLabels: {a: b}}}", "not told apart by their labels"),
+        ("k8sServiceSelector: {selector: {matchLabels: {a: b}}}", "is not in the inventory"),
     ],
 )
 def test_a_service_whose_pods_are_not_known_cannot_be_told(service, why):

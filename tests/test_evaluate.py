@@ -48,7 +48,19 @@ def inventory(cluster: dict[str, Any]) -> Inventory:
         tuple(name.split("/")): pod(name, given or {}, nodes)
         for name, given in cluster["pods"].items()
     }
-    return Inventory(namespaces=namespaces, nodes=nodes, pods=pods)
+    services = {
+        tuple(name.split("/")): service(name, given)
+        for name, given in cluster.get("services", {}).items()
+    }
+    return Inventory(namespaces=namespaces, nodes=nodes, pods=pods, services=services)
+
+
+def service(name: str, given: dict[str, Any]) -> Service:
+    namespace, name = name.split("/")
+    ports = tuple(
+        (*container_port("", port)[:2], target, None) for port, target in given["ports"].items()
+    )
+    return Service(namespace, name, given["selector"], (), ports)
 
 
 def pod(name: str, given: dict[str, Any], nodes: dict[str, Node]) -> Pod:

@@ -23,17 +23,22 @@ if TYPE_CHECKING:
 @options.store
 @options.inventory
 @options.cluster
+@options.judging
 @options.output("text", "json")
 def command(
     policies: tuple[str, ...],
     store: str,
     inventory: tuple[str, ...],
     cluster: str | None,
+    staged: bool,
+    host_network: str | None,
+    strict: bool,
     output: str,
 ) -> None:
     """Replay the logs through POLICIES: what would they deny.
 
-    Exits 11 when wanted traffic would be denied. What cannot be told is listed apart.
+    Exits 11 when wanted traffic would be denied. What cannot be told is listed apart. Host-network
+    pods are judged as their nodes, as the logs have them.
     """
     from recommender.evaluate import evaluator
     from recommender.frames import of_class
@@ -42,7 +47,14 @@ def command(
 
     watched = watch(store, inventory, cluster=cluster)
     options.say_problems(watched.inventory)
-    judge = evaluator(options.read_policies(policies, watched.inventory), watched.inventory)
+    given = options.read_policies(policies, watched.inventory)
+    judge = evaluator(
+        given.policies,
+        watched.inventory,
+        names=watched.names,
+        staged=staged,
+        host_network="as pods" if host_network == "pods" else "as nodes",
+    )
     replayed = list(replay(judge, of_class(watched.edges, "wanted")))
     if not replayed:
         options.say("the store holds no wanted edge to replay; ingest a log with flows first")
@@ -54,8 +66,7 @@ def command(
         click.echo(json.dumps({"edges": len(replayed), **parts}, indent=2))
     else:
         _print(replayed, denied, unknown)
-    if denied:
-        sys.exit(11)
+    options.done(strict, given, answer=11 if denied else 0)
 
 
 def _as_dict(replayed: Replayed) -> dict[str, Any]:

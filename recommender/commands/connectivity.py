@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from recommender.commands import options
+
+if TYPE_CHECKING:
+    from recommender.connectivity import By
 
 
 @click.command(
@@ -17,40 +20,47 @@ from recommender.commands import options
 )
 @click.argument("policies", nargs=-1, required=True, metavar="POLICIES...")
 @options.inventory
-@click.option(
-    "--by",
-    type=click.Choice(["workload", "pod"]),
-    default="workload",
-    show_default=True,
-    help="One row a workload (permitted between any of its pods), or a pod.",
-)
+@options.by
+@options.names_store
+@options.cluster
+@options.judging
 @options.output("text", "json")
-def command(policies: tuple[str, ...], inventory: tuple[str, ...], by: str, output: str) -> None:
+def command(
+    policies: tuple[str, ...],
+    inventory: tuple[str, ...],
+    by: By,
+    store: str | None,
+    cluster: str | None,
+    staged: bool,
+    host_network: str | None,
+    strict: bool,
+    output: str,
+) -> None:
     """List all that a set of policies permits.
 
     POLICIES are files or folders of YAML or JSON. Addresses outside the cluster come as ranges.
-    A pod's connections to itself and those with no pod at either end are left out.
+    A pod's connections to itself and those with no pod at either end are left out. Host-network
+    pods are judged as pods where all POLICIES are NetworkPolicies, else as their nodes.
     """
     from recommender.evaluate import evaluator
+    from recommender.report.changes import connection, intervals
 
     objects = options.read_inventory(inventory)
-    judge = evaluator(options.read_policies(policies, objects), objects)
-    rows = judge.connectivity(by="pod" if by == "pod" else "workload")
+    given = options.read_policies(policies, objects)
+    hosts = options.host_network(host_network, given.policies)
+    judge = evaluator(
+        given.policies,
+        objects,
+        names=options.names(store, cluster),
+        staged=staged,
+        host_network=hosts,
+    )
+    if host_network is None:
+        options.say_host_network(hosts, objects.pods.values())
+    rows = judge.connectivity(by=by)
     if output == "json":
-        connections = [
-            {
-                "src": r.src,
-                "dst": r.dst,
-                "protocol": r.protocol,
-                "ports": [list(p) for p in r.ports],
-            }
-            for r in rows
-        ]
-        click.echo(json.dumps({"connections": connections}))
-        return
-    for row in rows:
-        click.echo(f"{row.src} -> {row.dst} {row.protocol} {_ports(row.ports)}")
-
-
-def _ports(intervals: Iterable[tuple[int, int]]) -> str:
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in intervals)
+        click.echo(json.dumps({"connections": [connection(row) for row in rows]}))
+    else:
+        for row in rows:
+            click.echo(f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}")
+    options.done(strict, given)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from recommender.commands import options
+
+if TYPE_CHECKING:
+    from recommender.connectivity import By
 
 _MOST = 40
 
@@ -22,6 +25,8 @@ _MOST = 40
 @options.inventory
 @click.option("--store", metavar="STORE", help="Judge the observed flows of this store by both.")
 @options.cluster
+@options.by
+@options.judging
 @click.option("--all", "everything", is_flag=True, help="Text: show every line of every section.")
 @options.output("text", "json", "markdown")
 def command(
@@ -30,30 +35,41 @@ def command(
     inventory: tuple[str, ...],
     store: str | None,
     cluster: str | None,
+    by: By,
+    staged: bool,
+    host_network: str | None,
+    strict: bool,
     everything: bool,
     output: str,
 ) -> None:
     """Show what changes between two sets of policies, OLD and NEW: files or folders.
 
-    Four views: the objects, the connections gained and lost by workload, the observed flows that
-    change verdict (with --store), and what to look at, such as a selector that selects nothing.
-    Exits 10 when the sets differ.
+    Four views: the objects; the connections gained and lost, by workload or by pod; with --store,
+    the observed flows that change verdict; and findings: what selects nothing, names what is not
+    there, is shadowed or redundant, cuts off DNS, and with --store, was never used or is wider
+    than its use. Host-network pods are judged as their nodes. Exits 10 when the sets differ.
     """
-    from recommender.diff import Side, diff
+    from recommender.diff import diff
     from recommender.report import changes
     from recommender.watch import watch
 
     objects = options.read_inventory(inventory)
-    before, after = (Side(*options.read_set([path], objects)) for path in (old, new))
-    edges = None
-    if store is not None:
-        edges = watch(store, inventory, cluster=cluster).edges
-    found = diff(before, after, objects, edges)
+    before, after = (options.read_policies([path], objects) for path in (old, new))
+    watched = None if store is None else watch(store, inventory, cluster=cluster)
+    found = diff(
+        before,
+        after,
+        objects,
+        None if watched is None else watched.edges,
+        names={} if watched is None else watched.names,
+        by=by,
+        staged=staged,
+        host_network="as pods" if host_network == "pods" else "as nodes",
+    )
     if output == "json":
         click.echo(json.dumps(changes.as_dict(found), indent=2))
     elif output == "markdown":
         click.echo(changes.markdown(found))
     else:
         click.echo(changes.text(found, None if everything else _MOST))
-    if found:
-        sys.exit(10)
+    options.done(strict, before, after, answer=10 if found else 0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingest.errors import FlowpolicyError
+
 if TYPE_CHECKING:
-    from recommender.inventory import Inventory
-    from recommender.manifests import Manifest
-    from recommender.model import Policy
+    from recommender.inventory import Inventory, Pod
+    from recommender.model import HostNetwork, Policy
+    from recommender.policies import PolicySet
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -26,6 +29,39 @@ inventory = click.option(
 )
 cluster = click.option(
     "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
+)
+
+
+names_store = click.option(
+    "--store", metavar="STORE", help="Take the addresses of DNS names from this flow store."
+)
+_staged = click.option(
+    "--staged",
+    is_flag=True,
+    help="Judge Calico's staged policies as if each were in force in the place of its namesake.",
+)
+_host_network = click.option(
+    "--host-network",
+    type=click.Choice(["nodes", "pods"]),
+    help="Judge host-network pods as the nodes they run on, as Calico and Cilium do, or as pods. "
+    "The API of NetworkPolicy leaves it open.",
+)
+_strict = click.option(
+    "--strict", is_flag=True, help="Exit 1 when the API server would refuse some policy."
+)
+
+
+def judging(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that judges policies."""
+    return _staged(_host_network(_strict(command)))
+
+
+by = click.option(
+    "--by",
+    type=click.Choice(["workload", "pod"]),
+    default="workload",
+    show_default=True,
+    help="One row a workload (permitted between any of its pods), or a pod.",
 )
 
 
@@ -65,18 +101,49 @@ def say_problems(inventory: Inventory) -> None:
         say(f"inventory: objects of other kinds were passed over: {kinds}")
 
 
-def read_policies(paths: Sequence[str], inventory: Inventory) -> tuple[Policy, ...]:
-    """The policies; what was left out is said."""
-    return read_set(paths, inventory)[1]
-
-
-def read_set(
-    paths: Sequence[str], inventory: Inventory
-) -> tuple[list[Manifest], tuple[Policy, ...]]:
-    """The manifests of a set of policies, and the policies; what was left out is said."""
+def read_policies(paths: Sequence[str], inventory: Inventory) -> PolicySet:
+    """The policies; what was left out of them is said."""
     from recommender.policies import read_policies
 
-    manifests, parsed, notes = read_policies(paths, inventory)
-    for note in notes:
+    found = read_policies(paths, inventory)
+    for note in found.notes:
         say(note)
-    return manifests, parsed.policies
+    return found
+
+
+def host_network(asked: str | None, policies: Sequence[Policy]) -> HostNetwork:
+    """What host-network pods are judged as: as asked, else as is usual for the policies' kinds."""
+    from recommender.tiers import usual_host_network
+
+    if asked is None:
+        return usual_host_network(policies)
+    return "as pods" if asked == "pods" else "as nodes"
+
+
+def say_host_network(judged: HostNetwork, pods: Iterable[Pod]) -> None:
+    """Say how host-network pods are judged, where nobody asked for it and it may surprise."""
+    names = [f"{pod.namespace}/{pod.name}" for pod in pods if pod.host_network]
+    if judged == "as pods" and names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        say(
+            f"{names[0]}{more}: judged as pods, since the API of NetworkPolicy leaves it open what "
+            "host-network pods are; Calico and Cilium see their nodes: --host-network nodes"
+        )
+
+
+def names(store: str | None, cluster: str | None) -> Mapping[str, frozenset[str]]:
+    """The addresses of DNS names that a store shows, where one is given."""
+    from recommender.watch import names_seen
+
+    return {} if store is None else names_seen(store, cluster)
+
+
+def done(strict: bool, *sets: PolicySet, answer: int = 0) -> None:
+    """End with the exit code of the answer; with --strict, fail where a policy would be refused."""
+    refused = sum(each.refused for each in sets)
+    if strict and refused:
+        raise FlowpolicyError(
+            f"{refused} of the faults above would keep a policy from being applied as it is "
+            "written; mend them, or leave out --strict"
+        )
+    sys.exit(answer)

@@ -14,6 +14,7 @@ from recommender.commands import options
 
 if TYPE_CHECKING:
     from recommender.evaluate import Evaluator
+    from recommender.inventory import Inventory, Pod
     from recommender.model import Reason, Verdict
 
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help='Many at once: lines of {"src","dst","protocol","port"}; - for standard input.',
 )
+@options.names_store
+@options.cluster
+@options.judging
 @options.output("text", "json", "jsonl")
 def command(
     policies: tuple[str, ...],
@@ -44,31 +48,54 @@ def command(
     protocol: str,
     port: int | None,
     queries: Path | None,
+    store: str | None,
+    cluster: str | None,
+    staged: bool,
+    host_network: str | None,
+    strict: bool,
     output: str,
 ) -> None:
     """Say whether one connection passes, and which rules decide it.
 
-    The answer is true, false, or null where it cannot be told. With --queries, one answer a line
-    (-o jsonl): the question with "allow" and "because".
+    The answer is true, false, or null where it cannot be told; then comes what would have to change
+    for the opposite answer. With --queries, one answer a line (-o jsonl): the question with
+    "allow", "because" and "to_change". Host-network pods are judged as pods where all POLICIES are
+    NetworkPolicies, else as their nodes.
     """
     from recommender.evaluate import evaluator
 
     if queries is None and (src is None or dst is None):
         raise click.UsageError("give --src and --dst, or --queries FILE")
     objects = options.read_inventory(inventory)
-    judge = evaluator(options.read_policies(policies, objects), objects)
+    given = options.read_policies(policies, objects)
+    hosts = options.host_network(host_network, given.policies)
+    judge = evaluator(
+        given.policies,
+        objects,
+        names=options.names(store, cluster),
+        staged=staged,
+        host_network=hosts,
+    )
+    named: dict[tuple[str, str], Pod] = {}
     asked = (
         _questions(queries)
         if queries is not None
         else [{"src": src, "dst": dst, "protocol": protocol, "port": port}]
     )
     for question in asked:
-        verdict = _verdict(judge, question)
+        verdict, changes = _answer(judge, question)
+        named |= _pods(judge, objects, question)
         if output == "text":
-            _print(question, verdict)
+            _print(question, verdict, changes)
         else:
-            because = [as_dict(reason) for reason in verdict.because]
-            click.echo(json.dumps({**question, "allow": verdict.allow, "because": because}))
+            why = {
+                "because": [as_dict(reason) for reason in verdict.because],
+                "to_change": [as_dict(reason) for reason in changes],
+            }
+            click.echo(json.dumps({**question, "allow": verdict.allow, **why}))
+    if host_network is None:
+        options.say_host_network(hosts, named.values())
+    options.done(strict, given)
 
 
 def _questions(path: Path) -> Iterator[dict[str, Any]]:
@@ -100,12 +127,19 @@ def _is_question(question: object) -> bool:
     return known and all(isinstance(question.get(end), str) for end in ("src", "dst"))
 
 
-def _verdict(judge: Evaluator, question: dict[str, Any]) -> Verdict:
-    protocol = str(question.get("protocol") or "TCP")
-    port = question.get("port")
-    return judge.verdict(
-        str(question["src"]), str(question["dst"]), protocol, None if port is None else int(port)
-    )
+def _answer(judge: Evaluator, question: dict[str, Any]) -> tuple[Verdict, list[Reason]]:
+    ends = str(question["src"]), str(question["dst"])
+    protocol, port = str(question.get("protocol") or "TCP"), question.get("port")
+    return judge.verdict(*ends, protocol, port), judge.to_change(*ends, protocol, port)
+
+
+def _pods(
+    judge: Evaluator, inventory: Inventory, question: dict[str, Any]
+) -> dict[tuple[str, str], Pod]:
+    """The pods that a question names, as the inventory has them."""
+    ends = [end for role in ("src", "dst") for end in judge.ends.find(str(question[role]))]
+    found = [judge.world.pods[end] for end in ends if end < len(judge.world.pods)]
+    return {(p.namespace, p.name): inventory.pods[p.namespace, p.name] for p in found}
 
 
 def as_dict(reason: Reason) -> dict[str, Any]:
@@ -121,13 +155,21 @@ def as_dict(reason: Reason) -> dict[str, Any]:
     }
 
 
-def _print(question: dict[str, Any], verdict: Verdict) -> None:
+def _print(question: dict[str, Any], verdict: Verdict, changes: list[Reason]) -> None:
     word = {True: "allowed", False: "denied", None: "cannot tell"}[verdict.allow]
     port = question.get("port")
     what = f"{question.get('protocol') or 'TCP'}{'' if port is None else f' {port}'}"
     click.echo(f"{question['src']} -> {question['dst']} {what}: {word}")
     for reason in verdict.because:
-        policy = f" by {reason.policy}" if reason.policy else ""
-        rule = "" if reason.rule is None else f" rule {reason.rule}"
-        detail = f" ({reason.detail})" if reason.detail else ""
-        click.echo(f"  {reason.direction}: {reason.action}{policy}{rule}{detail}")
+        click.echo(f"  {_told(reason)}")
+    if verdict.allow is False and changes != list(verdict.because):
+        click.echo("to allow it, all of these would have to change:")
+        for reason in changes:
+            click.echo(f"  {_told(reason)}")
+
+
+def _told(reason: Reason) -> str:
+    policy = f" by {reason.policy}" if reason.policy else ""
+    rule = "" if reason.rule is None else f" rule {reason.rule}"
+    detail = f" ({reason.detail})" if reason.detail else ""
+    return f"{reason.direction}: {reason.action}{policy}{rule}{detail}"

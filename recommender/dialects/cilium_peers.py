@@ -305,19 +305,25 @@ def _services(field: Field, scope: Scope) -> Iterator[Peer]:
         item.known("k8sService", "k8sServiceSelector")
         if item["k8sService"].given == item["k8sServiceSelector"].given:
             raise Refused(item, "needs one of k8sService and k8sServiceSelector")
-        if item["k8sServiceSelector"].given:
-            yield UnknownPeer(f"{item.path}: Services are not told apart by their labels here")
-            continue
-        item["k8sService"].known("serviceName", "namespace")
-        name, where = (item["k8sService"][k].text() for k in ("serviceName", "namespace"))
-        services = [
-            service
-            for service in scope.inventory.services.values()
-            if service.name == name and where in ("", service.namespace)
-        ]
+        services, asked = _asked_services(item, scope)
         if not services:
-            yield UnknownPeer(f"Service {where and where + '/'}{name} is not in the inventory")
+            yield UnknownPeer(f"{asked} is not in the inventory")
         yield from (_service(service) for service in services)
+
+
+def _asked_services(item: Field, scope: Scope) -> tuple[list[Service], str]:
+    """The Services that an item names or selects, and what it asks for, in words."""
+    by_name = item["k8sService"].given
+    asked = item["k8sService" if by_name else "k8sServiceSelector"]
+    asked.known("serviceName" if by_name else "selector", "namespace")
+    where = asked["namespace"].text()
+    found = [s for s in scope.inventory.services.values() if where in ("", s.namespace)]
+    if by_name:
+        name = asked["serviceName"].text()
+        words = f"Service {where and where + '/'}{name}"
+        return [service for service in found if service.name == name], words
+    terms = And(tuple(r.selector(_plain_key) for r in _requirements(asked["selector"])))
+    return [s for s in found if terms.matches(s.labels)], f"{asked.path}: a Service like this"
 
 
 def _service(service: Service) -> Peer:

@@ -8,8 +8,7 @@ from typing import Any
 
 from recommender.connectivity import Connection
 from recommender.diff import Diff, FlowChange, ObjectChange
-from recommender.findings import Remark
-from recommender.model import Interval
+from recommender.model import Interval, Remark
 
 _WORDS = {True: "allowed", False: "denied", None: "cannot tell"}
 
@@ -91,7 +90,7 @@ def _text(diff: Diff, most: int | None) -> Iterator[str]:
     for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks)):
         if remarks:
             title = f"to look at in the {which} set"
-            yield from _section(title, [_remark(r) for r in remarks], None)
+            yield from _section(title, [_remark(r) for r in remarks], most)
 
 
 _FEW = 3
@@ -135,7 +134,8 @@ def _section(title: str, found: Sequence[str], most: int | None) -> Iterator[str
 
 
 def _remark(remark: Remark) -> str:
-    return f"{remark.ref}: {remark.message}"
+    rule = f" {remark.direction} rule {remark.rule}" if remark.rule is not None else ""
+    return f"{remark.ref}{rule}: {remark.topic}: {remark.message}"
 
 
 def as_dict(diff: Diff) -> dict[str, Any]:
@@ -152,18 +152,30 @@ def as_dict(diff: Diff) -> dict[str, Any]:
             }
             for change in diff.objects
         ],
-        "gained": [_connection(row) for row in diff.gained],
-        "lost": [_connection(row) for row in diff.lost],
+        "gained": [connection(row) for row in diff.gained],
+        "lost": [connection(row) for row in diff.lost],
         "flows": None if diff.flows is None else [_flow(row) for row in diff.flows],
         "findings": [
-            {"set": which, "policy": str(r.ref), "topic": r.topic, "message": r.message}
+            {"set": which, **_finding(remark)}
             for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks))
-            for r in remarks
+            for remark in remarks
         ],
     }
 
 
-def _connection(row: Connection) -> dict[str, Any]:
+def _finding(remark: Remark) -> dict[str, Any]:
+    return {
+        "policy": str(remark.ref),
+        "place": remark.ref.place,
+        "direction": remark.direction,
+        "rule": remark.rule,
+        "topic": remark.topic,
+        "message": remark.message,
+    }
+
+
+def connection(row: Connection) -> dict[str, Any]:
+    """A connection for JSON: `ports` are [first, last] pairs."""
     ports = [list(interval) for interval in row.ports]
     return {"src": row.src, "dst": row.dst, "protocol": row.protocol, "ports": ports}
 
