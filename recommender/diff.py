@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import yaml
@@ -56,8 +56,9 @@ class FlowChange:
 
 @dataclass(frozen=True)
 class Diff:
-    """The four views of a change; `flows` is None where no store was given."""
+    """The four views of a change; `by` says what an end is, `flows` is None without edges."""
 
+    by: By
     objects: tuple[ObjectChange, ...]
     gained: tuple[Connection, ...]
     lost: tuple[Connection, ...]
@@ -109,6 +110,7 @@ def diff(
     before, after = both
     seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
     return Diff(
+        by=by,
         objects=tuple(object_changes(old.manifests, new.manifests)),
         gained=tuple(after.connectivity(by, beyond_those_of=before)),
         lost=tuple(before.connectivity(by, beyond_those_of=after)),
@@ -140,13 +142,12 @@ def object_changes(old: Sequence[Manifest], new: Sequence[Manifest]) -> Iterator
     before, after = _by_name(old), _by_name(new)
     renamed = _renamed(before, after)
     for name in sorted(before.keys() | after.keys()):
-        kind, shown = name[0], "/".join(part for part in name[1:] if part)
+        kind, shown = name.kind, name.shown
         if name in renamed.values():
             continue  # told at its new name
         if name in renamed:
             was = renamed[name]
-            old_shown = "/".join(part for part in was[1:] if part)
-            yield ObjectChange(kind, shown, "renamed", _text(was, before, name, after), old_shown)
+            yield ObjectChange(kind, shown, "renamed", _text(was, before, name, after), was.shown)
         elif name not in after:
             yield ObjectChange(kind, shown, "removed", _text(name, before, None, after))
         elif name not in before:
@@ -157,16 +158,31 @@ def object_changes(old: Sequence[Manifest], new: Sequence[Manifest]) -> Iterator
             yield ObjectChange(kind, shown, "unchanged")
 
 
-Name = tuple[str, str, str]
+class Name(NamedTuple):
+    """What tells an object from the others, in the order that they are listed in."""
+
+    kind: str
+    namespace: str
+    name: str
+    group: str
+
+    @property
+    def shown(self) -> str:
+        """The name for people."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
 Bodies = Mapping[Name, dict[str, Any]]
 
 
 def _by_name(manifests: Sequence[Manifest]) -> dict[Name, dict[str, Any]]:
-    found = {}
+    found: dict[Name, dict[str, Any]] = {}
     for manifest in manifests:
         body = _plain(manifest.body)
         meta = body["metadata"]
-        found[str(body["kind"]), str(meta.get("namespace") or ""), str(meta["name"])] = body
+        group = str(body.get("apiVersion") or "").partition("/")[0]
+        name = Name(str(body["kind"]), str(meta.get("namespace") or ""), str(meta["name"]), group)
+        found[name] = body
     return found
 
 
@@ -186,7 +202,7 @@ def _renamed(before: Bodies, after: Bodies) -> dict[Name, Name]:
         if name in before or not body.get("spec"):
             continue
         for was, old_body in sorted(gone.items()):
-            if was[:2] == name[:2] and old_body.get("spec") == body.get("spec"):
+            if was._replace(name=name.name) == name and old_body.get("spec") == body.get("spec"):
                 found[name] = was
                 del gone[was]
                 break
@@ -200,7 +216,7 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
         return yaml.safe_dump(bodies[name], sort_keys=False, width=4096).splitlines(keepends=True)
 
     def label(name: Name | None) -> str:
-        return "/".join(part for part in name if part) if name else "/dev/null"
+        return f"{name.kind}/{name.shown}" if name else "/dev/null"
 
     return "".join(
         difflib.unified_diff(

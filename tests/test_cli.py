@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from recommender.cli import COMMANDS, group
+from recommender.watch import names_seen
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "data" / "samples"
 INVENTORY = SAMPLES / "inventory.yaml"
 POLICIES = SAMPLES / "policies"
+DIFF_SCHEMA = json.loads((ROOT / "recommender" / "report" / "diff.schema.json").read_text())
 
 
 def invoke(*args: object, code: int = 0, stdin: bytes | None = None) -> tuple[str, str]:
@@ -240,12 +243,118 @@ def test_diff_names_what_changes_and_exits_10(store: Path, proposals: Path) -> N
     assert "no pod has app=checkout-svc, the nearest label is app=checkout" in text
     assert "+++ NetworkPolicy/shop/flowpolicy-cart" in text
     found = json.loads(invoke(*args, "-o", "json", code=10)[0])
-    assert list(found) == ["schema", "objects", "gained", "lost", "flows", "findings"]
+    jsonschema.validate(found, DIFF_SCHEMA)
+    assert {each["topic"] for each in found["findings"]} >= {
+        "selects nothing",
+        "wider than its use",
+    }
     assert found["lost"]
     markdown, _ = invoke(*args, "-o", "markdown", code=10)
     assert markdown.startswith("### Network policy changes")
     assert not found["gained"]
     assert all(flow["new"] is False for flow in found["flows"])
+
+
+def test_diff_by_pod_names_pods(proposals: Path) -> None:
+    args = ("diff", POLICIES, proposals, "--inventory", INVENTORY, "--by", "pod", "-o", "json")
+    found = json.loads(invoke(*args, code=10)[0])
+    jsonschema.validate(found, DIFF_SCHEMA)
+    assert found["flows"] is None
+    assert any(row["dst"].startswith("shop/cart-") for row in found["lost"])
+
+
+STAGED = """
+apiVersion: projectcalico.org/v3
+kind: StagedNetworkPolicy
+metadata: {name: cart, namespace: shop}
+spec: {selector: app == 'cart', types: [Ingress]}
+"""
+
+
+def test_staged_policies_are_judged_when_asked(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "staged.yaml").write_text(STAGED)
+    (tmp_path / "none.yaml").write_text("")
+    ends = ("--src", "shop/web", "--dst", "shop/cart", "--port", 8080)
+    one = (tmp_path / "staged.yaml", "--inventory", INVENTORY)
+    assert ": allowed" in invoke("verdict", *one, *ends)[0]
+    assert ": denied" in invoke("verdict", *one, *ends, "--staged")[0]
+    assert "shop/web -> shop/cart" in invoke("connectivity", *one)[0]
+    assert "shop/web -> shop/cart" not in invoke("connectivity", *one, "--staged")[0]
+    invoke("check", *one, "--store", store)
+    invoke("check", *one, "--store", store, "--staged", code=11)
+    lost = invoke("diff", tmp_path / "none.yaml", *one, "--staged", code=10)[0]
+    assert "- shop/web -> shop/cart" in lost
+
+
+def test_host_network_pods_are_judged_as_asked(tmp_path: Path) -> None:
+    closed = tmp_path / "closed.yaml"
+    closed.write_text(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
+        "metadata: {name: closed, namespace: kube-system}\nspec: {podSelector: {}}\n"
+    )
+    name = "kube-system/node-exporter"
+    asked = ("verdict", closed, "--inventory", INVENTORY, "--src", "shop/web", "--dst", name)
+    out, error = invoke(*asked, "--port", 9100)
+    assert ": denied" in out
+    assert "judged as pods" in error
+    out, error = invoke(*asked, "--port", 9100, "--host-network", "nodes")
+    assert ": allowed" in out
+    assert not error
+
+
+REFUSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: odd, namespace: shop}
+spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]}
+"""
+
+
+def test_what_the_api_would_refuse_is_said_and_strict_makes_it_fatal(
+    store: Path, tmp_path: Path
+) -> None:
+    odd, none = tmp_path / "odd.yaml", tmp_path / "none.yaml"
+    odd.write_text(REFUSED)
+    none.write_text("")
+    ends = ("--src", "shop/web", "--dst", "shop/cart")
+    for args, code in (
+        (("connectivity", odd), 0),
+        (("verdict", odd, *ends), 0),
+        (("check", odd, "--store", store), 0),
+        (("diff", none, odd), 10),
+    ):
+        _, said = invoke(*args, "--inventory", INVENTORY, code=code)
+        assert f"{odd}:2: NetworkPolicy shop/odd: " in said
+        assert "spec.ingress[0].from[0].ipBlock.cidr" in said
+        out, said = invoke(*args, "--inventory", INVENTORY, "--strict", code=1)
+        assert out
+        assert "mend them, or leave out --strict" in said.strip().splitlines()[-1]
+
+
+BY_NAME = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: payments}
+spec:
+  endpointSelector: {}
+  egress: [{toFQDNs: [{matchName: NAME}]}]
+"""
+
+
+def test_names_of_outside_addresses_come_from_the_flows(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    invoke("ingest", SAMPLES / "hubble", "--store", store)
+    name, address = next(
+        (name, at)
+        for name, found in names_seen(store).items()
+        for at in found
+        if not at.startswith(("10.", "192.168."))
+    )
+    (tmp_path / "names.yaml").write_text(BY_NAME.replace("NAME", name))
+    ends = ("--src", "payments/gateway", "--dst", address, "--port", 443)
+    asked = ("verdict", tmp_path / "names.yaml", "--inventory", INVENTORY, *ends)
+    assert ": cannot tell" in invoke(*asked)[0]
+    assert ": allowed" in invoke(*asked, "--store", store)[0]
 
 
 def test_a_set_does_not_differ_from_itself(proposals: Path) -> None:
@@ -288,6 +397,10 @@ def test_verdict_answers_with_the_deciding_rules(proposals: Path) -> None:
     answer = json.loads(invoke(*args, "--port", 81, "-o", "json")[0])
     assert answer["allow"] is False
     assert {why["action"] for why in answer["because"]} == {"default deny"}
+    assert {why["policy"] for why in answer["to_change"]} == {
+        "NetworkPolicy shop/flowpolicy-cart",
+        "NetworkPolicy shop/flowpolicy-web",
+    }
     said = sentence(*args[:4], "--src", "shop/wep", "--dst", "shop/cart", "--port", 1)
     assert "shop/wep" in said
     assert "shop/web" in said

@@ -139,9 +139,10 @@ def _remark(remark: Remark) -> str:
 
 
 def as_dict(diff: Diff) -> dict[str, Any]:
-    """The diff as JSON: `objects`, `gained`, `lost`, `flows` (null without a store), `findings`."""
+    """The diff as JSON, as `diff.schema.json` has it."""
     return {
         "schema": "flowpolicy/diff/v1",
+        "by": diff.by,
         "objects": [
             {
                 "kind": change.kind,
