@@ -119,14 +119,15 @@ class Acting:
             numbers |= _named(pod, protocol, name)
         for protocol, name in ports.not_named:
             numbers -= _named(pod, protocol, name)
-        return numbers
+        return numbers - ports.not_numbers
 
 
 def acting(world: Universe, policies: Sequence[Policy]) -> Acting:
     """These policies over these ends."""
     subjects = tuple(world.selected(policy.subject).sure for policy in policies)
     rules = [rule for policy in policies for rule in (*policy.ingress, *policy.egress)]
-    mentioned = {name for rule in rules for name, _ in rule.ports.numbers.by_protocol}
+    said = [given for r in rules for given in (r.ports.numbers, r.ports.not_numbers)]
+    mentioned = {name for given in said for name, _ in given.by_protocol}
     extras = {name: [(0, 0)] for name in mentioned if not ALL_PORTS.intervals(name)}
     return Acting(world, tuple(policies), subjects, ALL_PORTS | PortSet.of(extras))
 

@@ -87,8 +87,10 @@ class Ports:
     """What a rule says of ports: numbers, plus container port names resolved at each server.
 
     `named` and `not_named` hold (protocol, name); a pod without that name has no such port.
+    `not_named` and `not_numbers` are taken from the other two.
     """
 
     numbers: PortSet = ALL_PORTS
     named: tuple[tuple[str, str], ...] = ()
     not_named: tuple[tuple[str, str], ...] = ()
+    not_numbers: PortSet = NO_PORTS

@@ -593,6 +593,10 @@ def tcp(*intervals):
             "protocol: TCP, destination: {notPorts: [http]}",
             Ports(tcp((1, 65535)), (), (("TCP", "http"),)),
         ),
+        (
+            "protocol: TCP, destination: {ports: [http, 9], notPorts: [8080]}",
+            Ports(tcp((9, 9)), (("TCP", "http"),), (), tcp((8080, 8080))),
+        ),
         ("protocol: ICMP, icmp: {type: 8}", Ports(PortSet.one("ICMP", 2048, 2303))),
         ("protocol: ICMP, icmp: {type: 3, code: 4}", Ports(PortSet.one("ICMP", 772))),
         ("protocol: ICMPv6, icmp: {type: 128, code: 0}", Ports(PortSet.one("ICMPv6", 32768))),
@@ -615,6 +619,21 @@ def test_a_named_port_is_resolved_at_each_server():
     assert passes("data/db -> shop/web tcp/8080", one) is True
     assert passes("data/db -> shop/cart tcp/8081", one) is True
     assert passes("data/db -> shop/cart tcp/8080", one) is False
+
+
+def test_ports_are_refused_beside_names_too():
+    ports = "{ports: [http], notPorts: [8081]}"
+    one = np(f"ingress: [{{action: Allow, protocol: TCP, destination: {ports}}}]")
+    assert passes("data/db -> shop/web tcp/8080", one) is True
+    assert passes("data/db -> shop/cart tcp/8081", one) is False
+
+
+def test_a_refused_protocol_is_refused_by_its_number_too():
+    one = np("ingress: [{action: Allow, notProtocol: 47}]")
+    assert passes("data/db -> shop/web 47/0", one) is False
+    assert passes("data/db -> shop/web 50/0", one) is True
+    both = np("ingress: [{action: Allow, protocol: 47}]", "other")
+    assert passes("data/db -> shop/web 47/0", one, both) is True
 
 
 def test_an_ip_version_limits_the_addresses():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from recommender.dialects.fields import Field, Refused
-from recommender.model import ALL_PORTS, PORT_PROTOCOLS, Ports, PortSet
+from recommender.model import ALL_PORTS, NO_PORTS, PORT_PROTOCOLS, Ports, PortSet
 
 # projectcalico/calico api/pkg/lib/numorstring/protocol.go; IANA protocol numbers
 _PROTOCOLS = {p.lower(): p for p in ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite")}
@@ -77,21 +77,21 @@ def ports_in(rule: Field) -> Ports:
     """What a rule says of protocol, ICMP and the server's ports."""
     protocol, refused = protocol_in(rule["protocol"]), protocol_in(rule["notProtocol"])
     numbers = ALL_PORTS if protocol is None else _all_of(protocol)
-    if refused:
-        numbers -= _all_of(refused)
     if rule["icmp"].given:
         numbers &= _icmp(rule["icmp"], protocol)
-    if rule["notICMP"].given:
-        numbers -= _icmp(rule["notICMP"], protocol)
     server = rule["destination"]
     named: tuple[tuple[str, str], ...] = ()
     if server["ports"].given and server["ports"].value:
         listed, named = port_list(server["ports"], protocol)
         numbers &= listed
     not_numbers, not_named = port_list(server["notPorts"], protocol)
-    if named and not_numbers:
-        raise Refused(server["notPorts"], "cannot be judged beside named ports")
-    return Ports(numbers - not_numbers, named, not_named)
+    if rule["notICMP"].given:
+        not_numbers |= _icmp(rule["notICMP"], protocol)
+    if refused:
+        not_numbers |= _all_of(refused)
+    # Numbers of names, and protocols that `ALL_PORTS` counts as others, are known later only.
+    late = named or (refused and not ALL_PORTS.intervals(refused))
+    return Ports(numbers - not_numbers, named, not_named, not_numbers if late else NO_PORTS)
 
 
 def narrowed(ports: Ports, to: Ports) -> Ports:

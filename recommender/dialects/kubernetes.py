@@ -253,7 +253,7 @@ def _requirements(selector: Selector, policy: Policy) -> list[Selector]:
 
 
 def _ports_of(ports: Ports, policy: Policy) -> Iterator[dict[str, Any]]:
-    if ports.not_named or not (ports.numbers or ports.named):
+    if ports.not_named or ports.not_numbers or not (ports.numbers or ports.named):
         raise _unsayable(policy, "all ports but some names, or no port at all")
     for protocol, intervals in ports.numbers.by_protocol:
         if protocol not in PORT_PROTOCOLS:
