@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RIVALS := .rivals
 OUT := out
 
 .DEFAULT_GOAL := help
@@ -18,6 +19,11 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(RIVALS)/.made: rivals.txt
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check -r rivals.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## From the sample logs to checked policies and a diff, in ./out
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh $(OUT)
 
@@ -31,6 +37,11 @@ check: $(VENV)/.dev  ## Linters and types
 pytest: $(VENV)/.dev  ## Tests only
 	$(BIN)/python -m pytest -n auto -q
 
+rivals: $(RIVALS)/.made  ## Install what agreement and benchmarks compare with
+
+agreement: $(VENV)/.dev $(RIVALS)/.made  ## Judge 2,000 drawn clusters as network-config-analyzer does
+	AGREEMENT_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/test_agreement.py
+
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -41,7 +52,7 @@ golden: $(VENV)/.dev  ## Rewrite the golden files; read the difference before yo
 samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 	$(BIN)/python data/samples/generate.py
 
-bench: $(VENV)/.dev  ## Benchmarks: ratios against the named rivals
+bench: $(VENV)/.dev $(RIVALS)/.made  ## Benchmarks: ratios against the named rivals
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.evaluate
 
@@ -50,6 +61,6 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 	  --no-emit-package flowpolicy --upgrade pyproject.toml -o constraints.txt
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RIVALS) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest format golden samples bench lock clean
+.PHONY: help demo test check pytest rivals agreement format golden samples bench lock clean
