@@ -60,11 +60,16 @@ class Beyond:
 
     def row(self, src: int) -> Ids:
         """The results from one class to every class, by number."""
-        end = self.members[src]
-        new = self.new.row(int(self.new.classes[end]))[self.new.classes[self.members]]
-        old = self.old.row(int(self.old.classes[end]))[self.old.classes[self.members]]
+        in_new, in_old = self._columns
+        new = self.new.row(int(in_new[src]))[in_new]
+        old = self.old.row(int(in_old[src]))[in_old]
         width = len(self.old.results.values)
         return mapped(new * width + old, lambda code: self._less(*divmod(code, width)))
+
+    @cached_property
+    def _columns(self) -> tuple[Ids, Ids]:
+        """The class of each of these classes in `new`, and in `old`."""
+        return self.new.classes[self.members], self.old.classes[self.members]
 
     def allowed(self, result: int) -> PortSet:
         """The ports of a result."""
@@ -140,7 +145,7 @@ def _connections(grid: Grid, ends: Ends, by: By, protocols: Sequence[str]) -> li
         runs = sorted([*sums.runs_of(names, to_named), *outward])
         table = _Table([r[0] for r in runs], [r[1] for r in runs], [r[2] for r in runs])
         for i in at:
-            own = sums.within(named[i][1], ends) if by == "workload" else 0
+            own = sums.within(named[i][1], ends, to_class) if by == "workload" else 0
             out[names[i]] = table.of(names[i], sums.cells(own))
     rows = {kind: sums.grouped(sums.row((kind,)), groups) for kind in {s.kind for s in spaces}}
     for g, (_, at) in enumerate(groups.members()):
@@ -251,17 +256,20 @@ class _Sums:
             out[g] = reduce(self.union, row[classes].tolist())
         return out
 
-    def within(self, own: tuple[int, ...], ends: Ends) -> int:
-        """The ports between different pods of one workload; a made pod stands for several."""
+    def within(self, own: tuple[int, ...], ends: Ends, row: Ids) -> int:
+        """The ports between different pods of one workload; a made pod stands for several.
+
+        `row` is what any of its pods may reach.
+        """
         made = any(ends.world.pods[end].made for end in own)
         count = Counter(self.grid.classes[list(own)].tolist())
         out = 0
         if len(own) > 1 or made:
             for src in count:
-                row = self.row((src,))
+                found = row if len(count) == 1 else self.row((src,))
                 for dst in count:
                     if src != dst or count[src] > 1 or made:
-                        out = self.union(out, int(row[dst]))
+                        out = self.union(out, int(found[dst]))
         return out
 
     def runs_of(self, names: Sequence[str], row: Ids) -> Iterator[Run]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from recommender.acting import Acting, Kleene, acting, at
 from recommender.connectivity import By, Connection, beyond, connections
 from recommender.ends import Ends, ends
@@ -37,7 +39,7 @@ from recommender.model import (
     Verdict,
 )
 from recommender.tiers import Fate, enacted, place
-from recommender.universe import Universe, is_local, universe
+from recommender.universe import Universe, bits, is_local, universe
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ class Evaluator:
 
     def selects(self, policy: Policy) -> tuple[Pod, ...]:
         """The pods that a policy selects."""
-        chosen = self.world.selected(policy.subject).sure
-        return tuple(pod for i, pod in enumerate(self.world.pods) if chosen >> i & 1)
+        chosen = bits(self.world.selected(policy.subject).sure, self.world.size)
+        return tuple(self.world.pods[i] for i in np.flatnonzero(chosen).tolist())
 
     def doubts(self) -> Iterator[Reason]:
         """The rules of which it isn't known whom they match, and why."""

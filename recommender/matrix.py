@@ -42,8 +42,17 @@ class Numbers(Generic[T]):
 
 def mapped(ids: Ids, change: Callable[[int], int]) -> Ids:
     """`change` of every number, called once for each distinct one."""
-    distinct, inverse = np.unique(ids, return_inverse=True)
-    return np.array([change(int(each)) for each in distinct], np.int64)[inverse]
+    top = int(ids.max(initial=0)) + 1
+    if top > 64 * ids.size:
+        distinct, inverse = np.unique(ids, return_inverse=True)
+        return np.array([change(each) for each in distinct.tolist()], np.int64)[inverse]
+    # Small numbers need no sorting, which is four fifths of the time otherwise.
+    seen = np.zeros(top, np.bool_)
+    seen[ids] = True
+    table = np.zeros(top, np.int64)
+    distinct = np.flatnonzero(seen)
+    table[distinct] = [change(each) for each in distinct.tolist()]
+    return table[ids]
 
 
 @dataclass(frozen=True, slots=True)
