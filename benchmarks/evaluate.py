@@ -1,26 +1,179 @@
-"""How the evaluator's time and memory grow: generated clusters of 1,000, 3,000 and 10,000 pods.
-
-Every namespace has five workloads of four pods and two policies: one that isolates all its pods and
-one that lets a neighbour namespace, its own ingress and a block of addresses in.
+"""The evaluator's time and memory: against network-config-analyzer, and as clusters grow.
 
     python -m benchmarks.evaluate [PODS ...]
+
+Both read the same folders: 120 Deployments with a NetworkPolicy each, first of one ingress rule,
+then of rules for both directions with named ports and blocks. Each is timed as a whole process,
+and from the moment that everything is read; of three runs the fastest counts. The processor's
+seconds are those of all threads, and tell more than the clock on a machine that others use.
+
+Then flowpolicy alone: every namespace has five workloads of four pods and two policies, one that
+isolates all its pods and one that lets its team, some of its own and a block of addresses in. In
+the second set of a diff, every tenth namespace serves on another port. The figures are for a
+person to read: no test asserts on time.
 """
 
+import copy
+import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from recommender.dialects import kubernetes
+import yaml
+
+from recommender.dialects import kubernetes, parse_policies
+from recommender.diff import Side, diff
 from recommender.evaluate import evaluator
 from recommender.inventory import Inventory, Namespace, Pod, WorkloadKey
-from recommender.manifests import Manifest
+from recommender.manifests import Manifest, read_manifests
+from recommender.objects import read_inventory
 
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+RIVALS = HERE.parent / ".rivals/bin"
+DEPLOYMENTS = 120
 PODS_OF_A_NAMESPACE = 20
 APPS = ("web", "cart", "pay", "stock", "db")
+MORE_APPS = (*APPS, "mail", "search", "auth", "feed", "queue")
+
+
+# --- against network-config-analyzer -----------------------------------------------------------
+
+
+def write_folder(folder: Path, *, both_ways: bool) -> None:
+    """Deployments, ten a namespace, below `cluster`; a policy for each below `policies`."""
+    spaces, deployments, rules = [], [], []
+    for i in range(DEPLOYMENTS):
+        space, app = f"ns-{i // 10:02}", MORE_APPS[i % 10]
+        if i % 10 == 0:
+            labels = {"team": f"t{i // 30}"}
+            spaces.append(_object("v1", "Namespace", {"name": space, "labels": labels}))
+        container = {"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}
+        template = {"metadata": {"labels": {"app": app}}, "spec": {"containers": [container]}}
+        spec = {"selector": {"matchLabels": {"app": app}}, "template": template}
+        meta = {"name": app, "namespace": space}
+        deployments.append(_object("apps/v1", "Deployment", meta, spec))
+        rules.append(_policy(space, app, _both_ways(i) if both_ways else _one_rule(i)))
+    for name, objects in (("cluster", [*spaces, *deployments]), ("policies", rules)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "objects.yaml").write_text(yaml.safe_dump_all(objects))
+
+
+def _one_rule(i: int) -> dict[str, Any]:
+    peer = {"podSelector": {"matchLabels": {"app": MORE_APPS[(i + 1) % 10]}}}
+    return {
+        "podSelector": {"matchLabels": {"app": MORE_APPS[i % 10]}},
+        "ingress": [{"from": [peer], "ports": [{"port": 8080}]}],
+    }
+
+
+def _both_ways(i: int) -> dict[str, Any]:
+    callers = [MORE_APPS[(i + k) % 10] for k in (1, 2)]
+    team = {
+        "namespaceSelector": {"matchLabels": {"team": f"t{i // 30}"}},
+        "podSelector": {"matchLabels": {"app": "web"}},
+    }
+    block = {"ipBlock": {"cidr": f"192.0.{i}.0/24"}}
+    return {
+        "podSelector": {"matchLabels": {"app": MORE_APPS[i % 10]}},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {
+                "from": [{"podSelector": {"matchLabels": {"app": app}}} for app in callers],
+                "ports": [{"port": "http"}],
+            },
+            {"from": [team], "ports": [{"port": 9000 + i % 50}]},
+        ],
+        "egress": [
+            {"to": [{"podSelector": {}}]},
+            {"ports": [{"port": 53, "protocol": "UDP"}]},
+            {"to": [block], "ports": [{"port": 443}]},
+        ],
+    }
+
+
+Seconds = tuple[float, float]
+
+
+def now() -> Seconds:
+    """Seconds of the clock, and of the processor."""
+    return time.perf_counter(), time.process_time()
+
+
+def answer_alone(folder: Path) -> None:
+    """Print, as JSON, the seconds that all connections of a folder take once it is read."""
+    objects = read_inventory([folder / "cluster"])
+    manifests, _ = read_manifests([folder / "policies"])
+    parsed = parse_policies(manifests, objects)
+    before = now()
+    evaluator(parsed.policies, objects).connectivity()
+    print(json.dumps({"answer": [b - a for a, b in zip(before, now(), strict=True)]}))
+
+
+def _whole(command: list[Any]) -> Seconds:
+    before, start = os.times(), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = os.times()
+    user, system = (
+        getattr(after, n) - getattr(before, n) for n in ("children_user", "children_system")
+    )
+    return time.perf_counter() - start, user + system
+
+
+def _answered(command: list[Any]) -> Seconds:
+    found = subprocess.run(command, check=True, stdout=-1, stderr=subprocess.DEVNULL)
+    clock, processor = json.loads(found.stdout)["answer"]
+    return clock, processor
+
+
+def _fastest(timed: Callable[[list[Any]], Seconds], command: list[Any]) -> Seconds:
+    clocks, processors = zip(*(timed(command) for _ in range(3)), strict=True)
+    return min(clocks), min(processors)
+
+
+def against_the_rival() -> None:
+    """Print a table of both tools' seconds on the same folders, and their ratios."""
+    if not RIVALS.exists():
+        print("network-config-analyzer is not installed; run `make rivals`")
+        return
+    print(f"{DEPLOYMENTS} Deployments, a policy each; s of the clock (of the processor)\n")
+    print("| policies | what is timed | network-config-analyzer | flowpolicy | ratio |")
+    print("| --- " * 5 + "|", flush=True)
+    for both_ways, policies in ((False, "one rule"), (True, "both ways")):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_folder(folder, both_ways=both_ways)
+            cluster, rules = folder / "cluster", folder / "policies"
+            plain = ["-o", "txt_no_fw_rules", "-p", cluster, "-n", cluster]
+            rows = {
+                "whole process": (
+                    _whole,
+                    [RIVALS / "nca", "--connectivity", rules, *plain],
+                    [BIN / "flowpolicy", "connectivity", rules, "--inventory", cluster],
+                ),
+                "answer, once read": (
+                    _answered,
+                    [RIVALS / "python", HERE / "nca_timed.py", folder],
+                    [sys.executable, "-m", "benchmarks.evaluate", "--answer", folder],
+                ),
+            }
+            for what, (timed, theirs, ours) in rows.items():
+                a, b = _fastest(timed, theirs), _fastest(timed, ours)
+                print(
+                    f"| {policies} | {what} | {a[0]:.2f} ({a[1]:.2f}) | {b[0]:.3f} ({b[1]:.3f}) "
+                    f"| {a[0] / b[0]:.0f} ({a[1] / b[1]:.0f}) |",
+                    flush=True,
+                )
+
+
+# --- growth ------------------------------------------------------------------------------------
 
 
 def inventory(pods: int) -> Inventory:
@@ -77,18 +230,38 @@ def policies(namespaces: list[str]) -> Iterator[dict[str, Any]]:
         )
 
 
+def changed(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The policies, those that let in changed in every tenth namespace."""
+    out = copy.deepcopy(bodies)
+    for body in out[1::20]:
+        body["spec"]["ingress"][1]["ports"][0] = {"port": 9000}
+    return out
+
+
 def _policy(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     meta = {"name": name, "namespace": namespace}
-    return {"apiVersion": kubernetes.API, "kind": kubernetes.KIND, "metadata": meta, "spec": spec}
+    return _object(kubernetes.API, kubernetes.KIND, meta, spec)
+
+
+def _object(
+    api: str, kind: str, meta: dict[str, Any], spec: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    body = {"apiVersion": api, "kind": kind, "metadata": meta}
+    return body if spec is None else {**body, "spec": spec}
+
+
+def _side(bodies: list[dict[str, Any]], objects: Inventory) -> Side:
+    manifests = [Manifest("b:1", body) for body in bodies]
+    return Side(manifests, kubernetes.parse(manifests, objects).policies)
 
 
 def measure(pods: int) -> None:
     """Print one row: what it is of, and seconds."""
     objects = inventory(pods)
-    manifests = [Manifest("b:1", body) for body in policies(list(objects.namespaces))]
-    parsed = kubernetes.parse(manifests, objects)
+    bodies = list(policies(list(objects.namespaces)))
+    old, new = _side(bodies, objects), _side(changed(bodies), objects)
     times = [time.perf_counter()]
-    judge = evaluator(parsed.policies, objects)
+    judge = evaluator(old.policies, objects)
     judge.verdict("ns-000/web-0", "ns-001/cart-1", "TCP", 8080)
     times.append(time.perf_counter())
     asked = list(objects.pods)[:: max(1, pods // 1000)][:1000]
@@ -98,23 +271,37 @@ def measure(pods: int) -> None:
     times.append(time.perf_counter())
     rows = judge.connectivity("workload")
     times.append(time.perf_counter())
-    build, verdicts, listing = (after - t for t, after in pairwise(times))
+    found = diff(old, new, objects)
+    times.append(time.perf_counter())
+    build, verdicts, listing, comparing = (after - t for t, after in pairwise(times))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"| {pods:,} | {len(manifests):,} | {build:.2f} | {verdicts / len(asked) * 1000:.3f} "
-        f"| {judge.matrix.members.size:,} | {listing:.2f} | {len(rows):,} | {peak:,.0f} |"
+        f"| {pods:,} | {len(objects.namespaces)} | {len(bodies):,} | {build:.2f} "
+        f"| {verdicts / len(asked) * 1000:.2f} | {listing:.2f} | {len(rows):,} "
+        f"| {comparing:.2f} | {len(found.gained) + len(found.lost):,} | {peak:,.0f} |",
+        flush=True,
     )
 
 
 def main() -> None:
     """Each size in a process of its own, so that peaks don't add up."""
-    if len(sys.argv) == 2:
-        measure(int(sys.argv[1]))
-        return
-    print("| pods | policies | load s | verdict ms | classes | all, s | connections | peak MiB |")
-    print("| --- " * 8 + "|", flush=True)
-    for pods in sys.argv[1:] or ["1000", "3000", "10000"]:
-        subprocess.run([sys.executable, "-m", "benchmarks.evaluate", pods], check=True)
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--answer"]:
+        answer_alone(Path(arguments[1]))
+    elif arguments[:1] == ["--measure"]:
+        measure(int(arguments[1]))
+    else:
+        if not arguments:
+            against_the_rival()
+            print()
+        columns = (
+            "pods,namespaces,policies,load s,verdict ms,all s,connections,diff s,changes,peak MiB"
+        )
+        print("| " + " | ".join(columns.split(",")) + " |")
+        print("| --- " * (columns.count(",") + 1) + "|", flush=True)
+        for pods in arguments or ["1000", "3000", "10000"]:
+            command = [sys.executable, "-m", "benchmarks.evaluate", "--measure", pods]
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
