@@ -29,11 +29,12 @@ from typing import Any
 import yaml
 
 from recommender.dialects import kubernetes, parse_policies
-from recommender.diff import Side, diff
+from recommender.diff import diff
 from recommender.evaluate import evaluator
 from recommender.inventory import Inventory, Namespace, Pod, WorkloadKey
 from recommender.manifests import Manifest, read_manifests
 from recommender.objects import read_inventory
+from recommender.policies import PolicySet
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -250,9 +251,9 @@ def _object(
     return body if spec is None else {**body, "spec": spec}
 
 
-def _side(bodies: list[dict[str, Any]], objects: Inventory) -> Side:
+def _side(bodies: list[dict[str, Any]], objects: Inventory) -> PolicySet:
     manifests = [Manifest("b:1", body) for body in bodies]
-    return Side(manifests, kubernetes.parse(manifests, objects).policies)
+    return PolicySet(manifests, kubernetes.parse(manifests, objects).policies)
 
 
 def measure(pods: int) -> None:

@@ -120,10 +120,11 @@ class Matrix:
 
     def is_needed(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
         """Whether some outcome of a subject would be another one without a rule."""
-        values = self._fates.values
+        values, row = self._fates.values, self._side(subject, direction)
         rest = self._walk(subject, direction, Change(policy, rule, None))
-        pairs = np.unique([self._side(subject, direction), rest], axis=1)
-        return any(values[a].outcome() != values[b].outcome() for a, b in pairs.T.tolist())
+        other = rest != row
+        pairs = set(zip(row[other].tolist(), rest[other].tolist(), strict=True))
+        return any(values[a].outcome() != values[b].outcome() for a, b in pairs)
 
     def acts(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
         """Whether a rule acts on any port of a subject: then to allow or to deny differs."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recommender.acting import at
 from recommender.evaluate import Evaluator
 from recommender.model import DIRECTIONS, Direction, Policy, PortSet, Reason, Remark, Rule
 from recommender.tiers import Turn
+from recommender.universe import bits
 
 _MOST_NAMED = 3
 
@@ -47,14 +47,15 @@ def _rules(judge: Evaluator, direction: Direction) -> Iterator[tuple[Policy, Rul
 def _needless(
     judge: Evaluator, direction: Direction, policy: Policy, rule: Rule, subjects: Subjects
 ) -> Remark | None:
-    shown = next(_matches(judge, direction, rule, subjects), None)
-    if shown is None:
-        return None
     grid = judge.matrix
+    # Nearly every rule is needed by the first subject, which settles it.
+    if any(grid.is_needed(subject, direction, policy, rule) for subject, _ in subjects):
+        return None
     acts = any(grid.acts(subject, direction, policy, rule) for subject, _ in subjects)
     if acts and rule.action != "allow":
         return None
-    if acts and any(grid.is_needed(subject, direction, policy, rule) for subject, _ in subjects):
+    shown = next(_matches(judge, direction, rule, subjects), None)
+    if shown is None:
         return None
     subject, peer, ports, turn = shown
     src, dst = (subject, peer) if direction == "egress" else (peer, subject)
@@ -74,11 +75,11 @@ def _matches(
 ) -> Iterator[tuple[int, int, PortSet, Turn]]:
     """Pairs of ends, with ports, that a rule surely matches."""
     for subject, turn in subjects:
-        peers = judge.acting.peers(rule, subject)
-        for peer in judge.matrix.members.tolist():
-            server = peer if direction == "egress" else subject
-            ports = judge.acting.ports_at(rule.ports, server)
-            if ports and at(peers, peer):
+        peers = bits(judge.acting.peers(rule, subject).sure, judge.world.size)
+        for peer in judge.matrix.members[peers[judge.matrix.members]].tolist():
+            if ports := judge.acting.ports_at(
+                rule.ports, peer if direction == "egress" else subject
+            ):
                 yield subject, peer, ports, turn
 
 

@@ -172,4 +172,5 @@ def _told(reason: Reason) -> str:
     policy = f" by {reason.policy}" if reason.policy else ""
     rule = "" if reason.rule is None else f" rule {reason.rule}"
     detail = f" ({reason.detail})" if reason.detail else ""
-    return f"{reason.direction}: {reason.action}{policy}{rule}{detail}"
+    place = f", {reason.policy.place}" if reason.policy and reason.policy.place else ""
+    return f"{reason.direction}: {reason.action}{policy}{rule}{detail}{place}"
