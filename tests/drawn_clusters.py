@@ -26,6 +26,7 @@ BLOCKS = (
 )
 CALICO_NETS = ("10.8.0.0/16", "192.0.2.0/24", "192.0.2.128/25", "198.51.100.7/32")
 CALICO_NETS_6 = ("2001:db8::/32", "2001:db8:1::/48")
+SET_NETS = ("10.8.0.0/16", "192.0.2.128/25", "198.51.100.7/32", "2001:db8:1::/48")
 POINTS = (
     *("0.0.0.0", "9.255.255.255", "10.0.1.0", "10.7.255.255", "10.8.0.0", "10.8.255.255"),
     *("10.9.0.0", "192.0.1.255", "192.0.2.0", "192.0.2.127", "192.0.2.128", "192.0.2.255"),
@@ -309,16 +310,37 @@ def _calico_policy(draw: st.DrawFn) -> Object:
 
 
 @st.composite
+def _network_sets(draw: st.DrawFn) -> list[Object]:
+    """Sets that do not overlap: those that do would lend each other their labels."""
+    found = []
+    for i, net in enumerate(draw(st.lists(st.sampled_from(SET_NETS), unique=True, max_size=2))):
+        metadata = {"name": f"s{i}", "labels": draw(_labels(_KEYS, _VALUES))}
+        namespaced = draw(st.booleans())
+        if namespaced:
+            metadata["namespace"] = draw(st.sampled_from(SPACES))
+        found.append(
+            {
+                "apiVersion": "projectcalico.org/v3",
+                "kind": "NetworkSet" if namespaced else "GlobalNetworkSet",
+                "metadata": metadata,
+                "spec": {"nets": [net]},
+            }
+        )
+    return found
+
+
+@st.composite
 def folders(draw: st.DrawFn) -> list[Object]:
     """The objects of one folder, policies last.
 
     Policies of the same order stand in the order of their names, for network-config-analyzer takes
     equals as they come. In Calico an ipBlock means pods too, so beside its policies none with a
-    pod's address is drawn.
+    pod's address is drawn. Nor are network sets beside Kubernetes policies, which mean pods only.
     """
     calico = draw(_several(0, 3, _calico_policy()))
     blocks = BLOCKS if calico else BLOCKS + BLOCKS_WITH_PODS
     kubernetes = draw(_several(0, 3, _kubernetes_policy(blocks)))
     for i, policy in enumerate([*kubernetes, *calico]):
         policy["metadata"]["name"] = f"n{i}"
-    return [*draw(_cluster()), *kubernetes, *calico]
+    sets = draw(_network_sets()) if calico and not kubernetes else []
+    return [*draw(_cluster()), *sets, *kubernetes, *calico]
