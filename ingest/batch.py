@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import NamedTuple
 
 import msgspec
@@ -64,18 +65,14 @@ class Lines:
         here: once for the block, and line by line only in a block that has any.
         """
         valid = _is_utf8(block)
-        texts = block.split(b"\n")
-        if not texts[-1]:
-            texts.pop()
-        self.count = len(texts)
-        for number, line in enumerate(texts, 1):
+        for number, line in enumerate(BytesIO(block), 1):
+            self.count = number
             try:
                 if not valid:
                     line.decode()
-                reason = "blank line" if not line or line.isspace() else add(line)
+                reason = "blank line" if line.isspace() else add(line)
             except TROUBLE as error:
-                torn = number == self.count and not block.endswith(b"\n")
-                self.rejects.append(_reject(number, line, error, torn=torn))
+                self.rejects.append(_reject(number, line, error))
             else:
                 if reason is not None:
                     self.skipped[reason] += 1
@@ -91,13 +88,13 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _reject(number: int, line: bytes, error: Exception, *, torn: bool) -> Reject:
+def _reject(number: int, line: bytes, error: Exception) -> Reject:
     reason, detail = _why(error)
     if b"\0" in line:
         detail = "holds NUL bytes"
-    if torn and reason == "invalid JSON":
+    if reason == "invalid JSON" and not line.endswith(b"\n"):
         reason = "torn last line"
-    return Reject(number, reason, detail, shown(line))
+    return Reject(number, reason, detail, shown(line.rstrip(b"\r\n")))
 
 
 def shown(line: bytes) -> str:

@@ -160,8 +160,8 @@ class _Reader:
 
 def _key(flow: Flow) -> tuple[int | None, int | None, tuple[Any, ...]]:
     """Source and destination port, and the values of a Key."""
-    source, destination, protocol, icmp_type, flags = None, None, None, None, NONE
-    l4, l7 = flow.l4, flow.l7
+    source, destination, protocol, icmp_type, flags = None, None, None, None, None
+    l4, l7, event = flow.l4, flow.l7, flow.event_type
     if l4 is not None:
         ports = l4.TCP or l4.UDP or l4.SCTP
         if ports is not None:
@@ -172,11 +172,13 @@ def _key(flow: Flow) -> tuple[int | None, int | None, tuple[Any, ...]]:
             protocol, icmp_type = "ICMP" if l4.ICMPv4 else "ICMPv6", icmp.type
         elif l4.VRRP is not NONE or l4.IGMP is not NONE:
             protocol = "IGMP" if l4.VRRP is NONE else "VRRP"
+    number, sub_number = (0, 0) if event is None else (event.type, event.sub_type)
+    syn, ack, rst = (None, None, None) if flags is None else (flags.SYN, flags.ACK, flags.RST)
     l7_type, dns = (None, None) if l7 is None else (l7.type, l7.dns)
     return source, destination, (
-        flow.verdict, flow.drop_reason_desc, flow.drop_reason, bytes(flow.event_type), flow.Type,
+        flow.verdict, flow.drop_reason_desc, flow.drop_reason, number, sub_number, flow.Type,
         flow.traffic_direction, flow.trace_observation_point, flow.trace_reason, flow.is_reply,
-        flow.reply, protocol, icmp_type, bytes(flags), l7_type, dns is not None,
+        flow.reply, protocol, icmp_type, syn, ack, rst, l7_type, dns is not None,
         dns is not None and bool(dns.ips),
     )  # fmt: skip
 

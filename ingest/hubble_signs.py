@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
-
 from ingest import hubble_wire as wire
 from ingest.hubble_wire import Enum, word
 from ingest.values import text
@@ -30,9 +28,6 @@ _DENIALS = frozenset(wire.POLICY_DROPS.values())
 # Echo request and reply: RFC 792 has 8 and 0, RFC 4443 has 128 and 129.
 _ECHO = {("ICMP", 8): False, ("ICMP", 0): True, ("ICMPv6", 128): False, ("ICMPv6", 129): True}
 
-_event_type = msgspec.json.Decoder(wire.EventType | None, strict=False).decode
-_flags = msgspec.json.Decoder(wire.Flags | None, strict=False).decode
-
 
 class Key(NamedTuple):
     """The categories of an event, as logged."""
@@ -40,7 +35,8 @@ class Key(NamedTuple):
     verdict: Enum
     drop_reason_desc: Enum
     drop_reason: int | None
-    event_type: bytes
+    event_type: int
+    sub_type: int
     Type: Enum
     direction: Enum
     observation: Enum
@@ -49,7 +45,9 @@ class Key(NamedTuple):
     reply: bool | None
     protocol: str | None
     icmp_type: int | None
-    flags: bytes
+    syn: bool | None
+    ack: bool | None
+    rst: bool | None
     l7_type: Enum
     dns: bool
     answered: bool
@@ -69,30 +67,25 @@ class Sign:
     reply: bool | None = None
     protocol: str | None = None
     icmp_type: int | None = None
-    flags: wire.Flags | None = None
+    syn: bool | None = None
+    ack: bool | None = None
+    rst: bool | None = None
 
 
 def sign(key: Key) -> Sign:
-    """What the categories say, before ports and ends are looked at.
-
-    Raises:
-        msgspec.DecodeError: a value has the wrong type.
-    """
-    event_type = (_event_type(key.event_type) if key.event_type else None) or wire.EventType()
-    flags = _flags(key.flags) if key.flags else None
+    """What the categories say, before ports and ends are looked at."""
     verdict = word(key.verdict, wire.VERDICTS)
     observation = word(key.observation, wire.OBSERVATION_POINTS)
     flow_type = word(key.Type, wire.FLOW_TYPES)
     l7_type = word(key.l7_type, wire.L7_TYPES)
-    number = event_type.type
-    if number == 4 and observation is None:
+    if key.event_type == 4 and observation is None:
         # The monitor's own number for TO_ENDPOINT is 0, which flow.proto needs for "unknown".
-        observation = wire.OBSERVATION_POINTS.get(event_type.sub_type or 101)
-    drop_reason = _drop_reason(key, event_type)
-    event = _EVENTS.get(number)
+        observation = wire.OBSERVATION_POINTS.get(key.sub_type or 101)
+    drop_reason = _drop_reason(key)
+    event = _EVENTS.get(key.event_type)
     if event is None:
         event = _masked_event(flow_type, verdict, drop_reason, key)
-    skip = _skip(number, flow_type, verdict, event, l7_type, key)
+    skip = _skip(flow_type, verdict, event, l7_type, key)
     if skip is not None:
         return Sign(skip=skip)
     return Sign(
@@ -102,10 +95,12 @@ def sign(key: Key) -> Sign:
         observation=text(observation),
         direction=word(key.direction, wire.DIRECTIONS),
         trace_reason=word(key.trace_reason, wire.TRACE_REASONS),
-        reply=_reply(key, flags, l7_type),
+        reply=_reply(key, l7_type),
         protocol=key.protocol,
         icmp_type=key.icmp_type,
-        flags=flags,
+        syn=key.syn,
+        ack=key.ack,
+        rst=key.rst,
     )
 
 
@@ -121,19 +116,18 @@ def _masked_event(
 
 
 def _skip(
-    number: int,
     flow_type: str | None,
     verdict: str | None,
     event: str,
     l7_type: str | None,
     key: Key,
 ) -> str | None:
-    if number in _NO_TRAFFIC:
-        return _NO_TRAFFIC[number]
+    if key.event_type in _NO_TRAFFIC:
+        return _NO_TRAFFIC[key.event_type]
     # Before service translation, and no decision of policy: the address is the Service's.
     if flow_type == "SOCK" or verdict in ("TRACED", "TRANSLATED"):
         return "socket event"
-    if number not in _EVENTS and number != 0:
+    if key.event_type not in _EVENTS and key.event_type != 0:
         return "other event"
     if verdict not in (None, *wire.VERDICTS.values()):
         return "other verdict"
@@ -144,9 +138,9 @@ def _skip(
     return None
 
 
-def _drop_reason(key: Key, event_type: wire.EventType) -> str | None:
+def _drop_reason(key: Key) -> str | None:
     """The drop reason in the log's word, else by number; null where nothing was dropped."""
-    number = key.drop_reason or (event_type.sub_type if event_type.type == 1 else 0)
+    number = key.drop_reason or (key.sub_type if key.event_type == 1 else 0)
     said = word(key.drop_reason_desc, wire.POLICY_DROPS)
     return text(said or word(number, wire.POLICY_DROPS))
 
@@ -172,7 +166,7 @@ def _verdict(
             return "pending"
 
 
-def _reply(key: Key, flags: wire.Flags | None, l7_type: str | None) -> bool | None:
+def _reply(key: Key, l7_type: str | None) -> bool | None:
     """Whether the packet answers; null where only the ports can tell. Most reliable first."""
     if key.is_reply is not None:
         return key.is_reply
@@ -183,8 +177,8 @@ def _reply(key: Key, flags: wire.Flags | None, l7_type: str | None) -> bool | No
             return True
         case "NEW" | "ESTABLISHED":
             return False
-    if key.protocol == "TCP" and flags is not None and flags.SYN:
-        return flags.ACK
+    if key.protocol == "TCP" and key.syn:
+        return key.ack
     return _ECHO.get((key.protocol or "", -1 if key.icmp_type is None else key.icmp_type))
 
 
@@ -199,13 +193,12 @@ def established(seen: Sign, reply: bool | None) -> bool | None:
     """Whether the event shows an answered connection; null where it can't tell."""
     if seen.event == "l7":
         return True
-    flags = seen.flags
-    if seen.protocol == "TCP" and flags is not None:
+    if seen.protocol == "TCP" and seen.syn is not None:
         if reply:
-            return not flags.RST
-        if flags.SYN and not flags.ACK:
+            return not seen.rst
+        if seen.syn and not seen.ack:
             return False
-        if flags.ACK and not flags.RST:
+        if seen.ack and not seen.rst:
             return True
     if seen.trace_reason in ("ESTABLISHED", "REPLY"):
         return True

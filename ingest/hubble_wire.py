@@ -22,12 +22,20 @@ Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Enum = str | int | None
 
 
+class Flags(msgspec.Struct, gc=False):
+    """flow.TCPFlags, of which these tell something."""
+
+    SYN: bool = False
+    ACK: bool = False
+    RST: bool = False
+
+
 class Ports(msgspec.Struct, gc=False):
     """flow.TCP, flow.UDP and flow.SCTP."""
 
     source_port: int | None = None
     destination_port: int | None = None
-    flags: msgspec.Raw = NONE
+    flags: Flags | None = None
 
 
 class Icmp(msgspec.Struct, gc=False):
@@ -77,6 +85,13 @@ class Aggregate(msgspec.Struct, gc=False):
     unknown_direction_flow_count: Uint32 = 0
 
 
+class EventType(msgspec.Struct, gc=False):
+    """flow.CiliumEventType; numbers of pkg/monitor/api."""
+
+    type: Uint32 = 0
+    sub_type: Uint32 = 0
+
+
 class Flow(msgspec.Struct, gc=False):
     """flow.Flow. The last four are lowerCamelCase spellings, there to be noticed."""
 
@@ -95,7 +110,7 @@ class Flow(msgspec.Struct, gc=False):
     l7: L7 | None = None
     reply: bool | None = None
     is_reply: bool | None = None
-    event_type: msgspec.Raw = NONE
+    event_type: EventType | None = None
     source_service: msgspec.Raw = NONE
     destination_service: msgspec.Raw = NONE
     traffic_direction: Enum = None
@@ -129,23 +144,6 @@ class Line(msgspec.Struct, gc=False):
     node_name: str | None = None
     time: str | None = None
     camel_node_name: msgspec.Raw = msgspec.field(default=NONE, name="nodeName")
-
-
-class EventType(msgspec.Struct, gc=False):
-    """flow.CiliumEventType; numbers of pkg/monitor/api."""
-
-    type: Uint32 = 0
-    sub_type: Uint32 = 0
-
-
-class Flags(msgspec.Struct, gc=False):
-    """flow.TCPFlags."""
-
-    SYN: bool = False
-    ACK: bool = False
-    RST: bool = False
-    FIN: bool = False
-    PSH: bool = False
 
 
 class Workload(msgspec.Struct, gc=False):
@@ -271,7 +269,7 @@ def _usual(line: bytes) -> Line:
     plain = _snake(plain)
     if not isinstance(plain, dict):
         raise UnreadableError("not a flow record", "no object of Hubble")
-    if not _KINDS & plain.keys() and _FLAT & plain.keys():
+    if not _KINDS & plain.keys() and "time" in plain and _FLAT & plain.keys():
         plain = {"flow": plain}
     found = _LINE.decode(msgspec.json.encode(plain))
     if found.flow is None and not _is_other_kind(found):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from typing import Literal
 
 from ingest.batch import Batch, Reject, shown
 from ingest.errors import FlowpolicyError, SourceError, StoreError
@@ -70,11 +71,16 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A block whose flows are in the store; `known` where it was recorded before."""
+    """What became of a block.
+
+    Args:
+        state: `new`, its flows are in the store and it is to be recorded; `known`, it was recorded
+            before; `torn`, it is the beginning of a line, which may be whole the next time.
+    """
 
     record: BlockRecord
     rejects: list[Reject]
-    known: bool
+    state: Literal["new", "known", "torn"]
 
 
 @dataclass
@@ -102,8 +108,8 @@ class _Tally:
             absent = frozenset(record.absent)
             self.absent = absent if self.absent is None else self.absent & absent
         self.blocks.append(record.name)
-        self.is_known = self.is_known and outcome.known
-        self.continues = self.continues or bool(record.older and not outcome.known)
+        self.is_known = self.is_known and outcome.state == "known"
+        self.continues = self.continues or (outcome.state == "new" and bool(record.older))
 
 
 def load(
@@ -144,7 +150,7 @@ def load(
     done = 0
     for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
         tally = tallies[task.number]
-        if not outcome.known:
+        if outcome.state == "new":
             target.commit(outcome.record, task.source, outcome.rejects, tally.lines)
         tally.add(outcome)
         done += task.block.length
@@ -244,9 +250,12 @@ def _work(task: _Task) -> _Outcome:
         raise SourceError(f"{task.source}: can't be read: {error.strerror}.") from error
     place = _place(store, task, data)
     if place.known is not None and place.known.length == len(data):
-        return _Outcome(place.known, [], known=True)
+        return _Outcome(place.known, [], "known")
     batch = _too_long(data) if block.too_long else _parse(task, data)
-    if place.known is None:
+    state: Literal["new", "known", "torn"] = "new" if place.known is None else "known"
+    if {reject.reason for reject in batch.rejects} == {"torn last line"} and batch.lines == 1:
+        state = "torn"
+    if state == "new":
         try:
             store.write_flows(place.name, batch.flows)
         except OSError as error:
@@ -263,7 +272,7 @@ def _work(task: _Task) -> _Outcome:
         lost=batch.lost,
         older=place.older,
     )
-    return _Outcome(record, batch.rejects, known=place.known is not None)
+    return _Outcome(record, batch.rejects, state)
 
 
 @dataclass(frozen=True)

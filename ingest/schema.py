@@ -65,9 +65,10 @@ _END = (
     _field(
         "workload_kind",
         pa.string(),
-        "Kind of the {who}'s owner as logged (Deployment, Job, ...).",
+        "Kind of the {who}'s owner as logged (Deployment, Job, ..., HostEndpoint).",
         null="the log names it at the local end only",
         hubble="{hubble}.workloads[0].kind",
+        calico="HostEndpoint where {calico}_type is hep",
     ),
     _field(
         "workload",
@@ -222,7 +223,7 @@ FLOWS = pa.schema(
             "True: a reply, its ends already turned around; false: sent by the initiator.",
             null="cannot be told; ends are as logged",
             hubble="is_reply, reply, trace_reason, TCP flags, ports, in this order",
-            calico="false",
+            calico="false; null where a service port speaks to a client port",
         ),
         _field(
             "established",
@@ -270,7 +271,8 @@ FLOWS = pa.schema(
         _field(
             "policies",
             pa.string(),
-            "Policies that the log names for the verdict, lines, sorted.",
+            "Policies that the log names for the verdict, lines, sorted: of Hubble `kind "
+            "namespace/name`, of Calico the hits `index|tier|name|action|rule`.",
             null="none named",
             hubble="*_allowed_by, *_denied_by",
             calico="policies.enforced_policies, else all_policies without staged ones",

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -46,6 +46,7 @@ _FOLDERS = ("flows", "rejects", "blocks", "sources", "tmp")
 _STORED = pa.schema([c.remove_metadata() for c in FLOWS if c.name not in PARTITIONS])
 # Where the file without rows lies; no flow is that old, a format rejects unset times.
 _EMPTY = Path("cluster=default", "day=1970-01-01", "empty.parquet")
+_PLAIN = ("time", "src_port")  # nearly every row has another value
 _LONGEST_VALUE = 120  # characters of a quoted cluster name in a path
 _STALE_SECONDS = 24 * 3600
 
@@ -287,7 +288,7 @@ def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) 
         table.cast(schema.remove_metadata()),
         aside,
         compression="zstd",
-        use_dictionary=[name for name in schema.names if name != "time"],
+        use_dictionary=[name for name in schema.names if name not in _PLAIN],
         column_encoding={"time": "DELTA_BINARY_PACKED"} if "time" in schema.names else None,
     )
     aside.replace(file)
@@ -304,7 +305,9 @@ def _aside(store: Path) -> Path:
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
+    """The object of a file; None where there is none, or it is damaged."""
     try:
-        return cast("dict[str, Any]", json.loads(file.read_text()))
+        found = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None

@@ -1,6 +1,8 @@
 """Logs into the store: nothing lost or doubled, whatever happens to the source or the run."""
 
+import contextlib
 import gzip
+import io
 import json
 import os
 import random
@@ -17,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import ingest.load
 import ingest.sources
 from ingest.errors import SourceError, StoreError
 from ingest.load import Summary, load
@@ -125,7 +128,7 @@ def test_a_run_killed_at_any_moment_leaves_a_store_that_the_next_run_completes(
     expected = rows(whole)
     chance = random.Random(5)
     code = f"import ingest.sources as s; s.BLOCK = 262144; {RUN}"
-    for _ in range(6):
+    for _ in range(4):
         run = subprocess.Popen(
             [sys.executable, "-c", code, str(log), str(store)],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -141,6 +144,151 @@ def test_a_run_killed_at_any_moment_leaves_a_store_that_the_next_run_completes(
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
     )  # fmt: skip
     pd.testing.assert_frame_equal(rows(store), expected)
+
+
+class PowerCut(BaseException):
+    """Ends a run at once, as a kill does: nothing in `load` tidies up after it."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_ends_at_any_file_leaves_no_flow_twice_and_the_next_run_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None, moment: str
+) -> None:
+    log, base, store = tmp_path / "a.log", tmp_path / "base", tmp_path / "store"
+    log.write_bytes(text(range(30)))
+    load([str(log)], base, workers=1)
+    log.write_bytes(text(range(32))[:-40])
+    load([str(log)], base, workers=1)
+    log.write_bytes(text(range(55)) + b"{torn\n")
+    really = Path.replace
+    for last in range(200):
+        shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(base, store)
+        files = 0
+
+        def replace(self: Path, target: Path, last: int = last) -> Path:
+            nonlocal files
+            files += 1
+            if moment == "before" and files > last:
+                raise PowerCut
+            done = really(self, target)
+            if files > last:
+                raise PowerCut
+            return done
+
+        monkeypatch.setattr(Path, "replace", replace)
+        try:
+            load([str(log)], store, workers=1)
+            finished = True
+        except PowerCut:
+            finished = False
+        monkeypatch.setattr(Path, "replace", really)
+        seen = times(store)
+        assert len(seen) == len(set(seen)) >= 31
+        load([str(log)], store, workers=1)
+        assert len(rows(store)) == 55
+        assert [row["line"] for row in open_store(store).rejects().to_pylist()] == [56]
+        if finished:
+            break
+    assert 5 < last < 100
+
+
+def test_workers_end_when_the_run_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(text(range(20_000)) * 4)
+    code = (
+        "import sys, ingest.sources as s, ingest.load as l; s.BLOCK = 100_000; l._POOL_FROM = 1\n"
+        "if __name__ == '__main__': l.load([sys.argv[1]], sys.argv[2], workers=2)"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    run = subprocess.Popen(
+        [sys.executable, str(script), str(log), str(tmp_path / "s")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    blocks = tmp_path / "s" / "blocks"
+    while run.poll() is None and not (blocks.is_dir() and any(blocks.iterdir())):
+        time.sleep(0.02)
+    workers = children(run.pid)
+    assert len(workers) >= 2
+    run.kill()
+    run.wait()
+    for _ in range(200):
+        alive = [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists()]
+        alive = [pid for pid in alive if Path(f"/proc/{pid}/cmdline").read_bytes()]
+        if not alive:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"still alive: {alive}")
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_log_that_grew_between_runs_of_a_pool_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None
+) -> None:
+    monkeypatch.setattr(ingest.load, "_POOL_FROM", 1)
+    for name, size in (("old.log", 37), ("mid.log", 41), ("new.log", 90)):
+        (tmp_path / name).write_bytes(text(range(size)))
+    progress: list[tuple[int, int | None]] = []
+    found = load(
+        [str(tmp_path / "*.log")], tmp_path / "s", workers=2,
+        progress=lambda done, total: progress.append((done, total)),
+    )  # fmt: skip
+    assert found.flows == 37 + 41 + 90
+    assert len(rows(tmp_path / "s")) == 90
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.log"))
+    assert progress[-1] == (size, size)
+
+
+def test_fields_that_a_mask_took_from_a_log_are_said_once(tmp_path: Path) -> None:
+    for name in ("a.log", "b.log", "c.log"):
+        (tmp_path / name).write_text(line(ord(name[0]), event_type={"type": 4}) + "\n")
+    found = load([str(tmp_path)], tmp_path / "s")
+    (note,) = [note for note in found.notes if "no line has" in note]
+    assert "and 2 more" in note
+    assert "labels, traffic_direction" in note
+
+
+def test_a_line_that_is_too_long_is_a_reject_and_its_neighbours_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None
+) -> None:
+    monkeypatch.setattr(ingest.sources, "LONGEST_LINE", 8192)
+    data = text(range(3)) + b"x" * 50_000 + b"\n" + text(range(3, 6))
+    for name, content in (("a.log", data), ("b.gz", gzip.compress(data))):
+        (tmp_path / name).write_bytes(content)
+        found = load([str(tmp_path / name)], tmp_path / name.replace(".", ""), workers=1)
+        assert (found.lines, found.flows, found.rejects) == (7, 6, {"line too long": 1})
+        (reject,) = open_store(tmp_path / name.replace(".", "")).rejects().to_pylist()
+        assert (reject["line"], len(reject["text"])) == (4, 2_000)
+
+
+def test_standard_input_and_an_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text(range(4)))))
+    assert load(["-"], tmp_path / "s").flows == 4
+    (tmp_path / "empty.log").touch()
+    found = load([str(tmp_path / "empty.log")], tmp_path / "s")
+    assert (found.files, found.lines, found.flows) == (1, 0, 0)
+    assert found.notes == (f"{tmp_path / 'empty.log'}: empty.",)
+
+
+def test_a_file_of_no_known_format_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello\n")
+    with pytest.raises(SourceError, match="name its format with --format"):
+        load([str(tmp_path / "a.txt")], tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    assert load([str(tmp_path / "a.txt")], tmp_path / "s", format="hubble").rejects == {
+        "invalid JSON": 1
+    }
+    with pytest.raises(SourceError, match="like no flow log"):
+        load([str(tmp_path)], tmp_path / "t")
 
 
 def test_every_line_ends_as_a_flow_a_skip_or_a_reject(tmp_path: Path) -> None:
