@@ -29,6 +29,19 @@ class Reject(NamedTuple):
     text: str
 
 
+class Gap(NamedTuple):
+    """Traffic that the log says it missed; the fields are those of GAPS."""
+
+    cluster: str | None
+    node: str | None
+    time: int | None
+    end_time: int | None
+    kind: str
+    reason: str | None = None
+    lost: int | None = None
+    detail: str | None = None
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a block of lines holds; `lines` = flows + skipped + rejects, always.
@@ -39,7 +52,7 @@ class Batch:
         rejects: lines that are not understood; `line` counts from 1 within the block.
         lines: line breaks, and one more where the last line has none.
         absent: fields that recommendations need and that no flow of the block has.
-        lost: events that the log itself says were lost.
+        gaps: what the log itself says it missed; such lines are among the skipped.
     """
 
     flows: pa.Table
@@ -47,35 +60,56 @@ class Batch:
     rejects: list[Reject]
     lines: int
     absent: frozenset[str] = field(default_factory=frozenset)
-    lost: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """Events that the log itself says were lost."""
+        return sum(gap.lost or 0 for gap in self.gaps)
 
 
-@dataclass
 class Lines:
-    """The lines of a block, each given to `add`, and what became of those that are no flow."""
+    """The lines of a block, and what became of those that are no flow.
 
-    skipped: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
-    count: int = 0
+    Args:
+        count: of the lines.
+        todo: number, from 1, and bytes of each line that may be read.
+        skipped: lines that are understood and no flow, by reason.
+        rejects: lines that are not understood.
+    """
 
-    def read(self, block: bytes, add: Callable[[bytes], str | None]) -> None:
-        """Give every line to `add`, which keeps a flow, returns why to skip it, or raises.
+    def __init__(self, block: bytes) -> None:
+        self.todo = list(enumerate(BytesIO(block).readlines(), 1))
+        self.count = len(self.todo)
+        self.skipped: Counter[str] = Counter()
+        self.rejects: list[Reject] = []
+        # msgspec does not look at the bytes of text that it skips, so what is not UTF-8 is found
+        # here: once for the block, and line by line only in a block that has any.
+        if not _is_utf8(block):
+            self.todo = [at for at in self.todo if self._is_text(*at)]
 
-        msgspec does not look at the bytes of text that it skips, so what is not UTF-8 is found
-        here: once for the block, and line by line only in a block that has any.
-        """
-        valid = _is_utf8(block)
-        for number, line in enumerate(BytesIO(block), 1):
-            self.count = number
-            try:
-                if not valid:
-                    line.decode()
-                reason = "blank line" if line.isspace() else add(line)
-            except TROUBLE as error:
-                self.rejects.append(_reject(number, line, error))
-            else:
-                if reason is not None:
-                    self.skipped[reason] += 1
+    def give(self, add: Callable[[int, bytes], str | None], number: int, line: bytes) -> None:
+        """Give a line to `add`, which keeps a flow, returns why to skip it, or raises."""
+        try:
+            reason = "blank line" if line.isspace() else add(number, line)
+        except TROUBLE as error:
+            self.rejects.append(_reject(number, line, error))
+        else:
+            if reason is not None:
+                self.skipped[reason] += 1
+
+    def _is_text(self, number: int, line: bytes) -> bool:
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            self.rejects.append(_reject(number, line, error))
+            return False
+        return True
+
+    def read(self, add: Callable[[int, bytes], str | None]) -> None:
+        """Give every line to `add`."""
+        for number, line in self.todo:
+            self.give(add, number, line)
 
 
 def _is_utf8(block: bytes) -> bool:

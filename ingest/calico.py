@@ -246,7 +246,7 @@ class _Reader:
                           "protocol", "service_namespace", "service", "policies",
                           "dst_names")  # fmt: skip
 
-    def add(self, line: bytes) -> str | None:
+    def add(self, _: int, line: bytes) -> str | None:
         """Keep the line's flow, or return why it is none."""
         record = decode(line)
         if record.reporter is None and record.action is None:
@@ -311,8 +311,8 @@ def parse(block: bytes, *, cluster: str | None = None) -> Batch:
         their policies only (a policy changed inside the interval) hold the full counters each and
         stay apart: a sum over them counts twice, a maximum does not.
     """
-    reader, read = _Reader(cluster), Lines()
-    read.read(block, reader.add)
+    reader, read = _Reader(cluster), Lines(block)
+    read.read(reader.add)
     return Batch(_table(reader), dict(read.skipped), read.rejects, read.count)
 
 

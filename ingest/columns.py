@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ingest.schema import FLOWS, TIME
 
@@ -23,6 +25,19 @@ _CODES = {
     pa.uint8(): "B",
     pa.uint16(): "H",
 }
+
+
+Numbers = NDArray[np.int64]
+
+
+def numbers_column(values: Numbers, type_: pa.DataType) -> pa.Array:
+    """Integers or microseconds; what is negative is null."""
+    kept = values.astype(np.dtype(_CODES[type_]))
+    is_null = values < 0
+    present = None
+    if is_null.any():
+        present = pa.py_buffer(np.packbits(~is_null, bitorder="little"))
+    return pa.Array.from_buffers(type_, len(values), [present, pa.py_buffer(kept)])
 
 
 def column(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
@@ -64,9 +79,9 @@ class Pool:
         """The number of a group of values, in the order of the columns."""
         return self._numbers.setdefault(values, len(self._numbers))
 
-    def columns(self, numbers: Sequence[int], prefix: str = "") -> dict[str, pa.Array]:
+    def columns(self, numbers: Sequence[int] | Numbers, prefix: str = "") -> dict[str, pa.Array]:
         """Columns of FLOWS, with a row for each of `numbers`."""
-        rows = column(numbers, pa.int32())
+        rows = numbers_column(np.asarray(numbers, np.int64), pa.int32())
         kept = zip(*self._numbers, strict=True) if self._numbers else ((),) * len(self._columns)
         return {
             prefix + name: column(values, FLOWS.field(prefix + name).type).take(rows)
@@ -74,16 +89,18 @@ class Pool:
         }
 
 
-def flows_table(columns: Mapping[str, pa.Array | Sequence[Any]], rows: int) -> pa.Table:
+def flows_table(columns: Mapping[str, pa.Array | Numbers | Sequence[Any]], rows: int) -> pa.Table:
     """FLOWS from its columns; one that is not given is null, `day` is that of `time`."""
     made = {}
     for field in FLOWS:
         values = columns.get(field.name)
         if values is None:
             made[field.name] = pa.nulls(rows, field.type)
+        elif isinstance(values, np.ndarray):
+            made[field.name] = numbers_column(values, field.type)
+        elif isinstance(values, pa.Array):
+            made[field.name] = values
         else:
-            made[field.name] = (
-                values if isinstance(values, pa.Array) else column(values, field.type)
-            )
+            made[field.name] = column(values, field.type)
     made["day"] = made["time"].cast(pa.date32())
     return pa.Table.from_arrays([made[name] for name in FLOWS.names], schema=FLOWS)

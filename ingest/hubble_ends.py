@@ -6,12 +6,13 @@ names from its address cache. They can disagree; the order of trust is in `_type
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from ingest import hubble_wire as wire
-from ingest.values import lines, text
+from ingest.values import check_keys, lines, text
 
 COLUMNS = (
     "type",
@@ -65,14 +66,17 @@ _CLUSTER = "io.cilium.k8s.policy.cluster"
 _DECODER = msgspec.json.Decoder(wire.Endpoint | None, strict=False)
 
 
+@lru_cache(maxsize=8_192)
 def end(raw: bytes) -> End:
     """What the JSON of `source` or `destination` says; nothing at all where it is empty.
 
     Raises:
-        UnreadableError: a name or label holds a control character.
+        UnreadableError: a name or label holds a control character, or a key stands twice.
         msgspec.DecodeError: a value has the wrong type.
     """
     said = (_DECODER.decode(raw) if raw else None) or wire.Endpoint()
+    if raw:
+        check_keys(raw)
     sources, own, cilium = _labels(said.labels or ())
     namespace, pod = _names(said, cilium.get(_NAMESPACE))
     kind = _type(said.identity or 0, sources, named=bool(pod and namespace), namespace=namespace)

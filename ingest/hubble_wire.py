@@ -1,28 +1,32 @@
-"""The JSON of Hubble flows as it is met: which keys, which enums, which wrappers.
+"""The JSON of Hubble flows as it is met: which keys, which enums, which shapes of a line.
 
 Keys are those of Cilium's api/v1/flow/flow.proto; all are optional, for an exporter can mask any
-field. Parts that repeat from line to line stay raw bytes (`msgspec.Raw`): the reader decodes each
-distinct one once. Four other shapes become the usual one: lowerCamelCase keys, the flat form of
-Hubble CLI 0.10, a line that a log shipper put as text under `log` or `message`, and a line behind
-the prefix that container runtimes write.
+field. The parts of a flow stay raw bytes (`msgspec.Raw`), which a reader decodes once for each
+distinct value. Two other shapes become the usual one: lowerCamelCase keys, and the flat form of
+Hubble CLI 0.10; a line inside what a log shipper put around it is unwrapped first.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
 
-from ingest.values import UnreadableError
+from ingest.values import UnreadableError, check_keys
+from ingest.wrappers import unwrapped
 
 NONE = msgspec.Raw()
 
 Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Uint64 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Enum = str | int | None
 
 
-class Flags(msgspec.Struct, gc=False):
+class Flags(msgspec.Struct, gc=False, frozen=True):
     """flow.TCPFlags, of which these tell something."""
 
     SYN: bool = False
@@ -92,57 +96,48 @@ class EventType(msgspec.Struct, gc=False):
     sub_type: Uint32 = 0
 
 
-class Flow(msgspec.Struct, gc=False):
-    """flow.Flow. The last four are lowerCamelCase spellings, there to be noticed."""
+class Facts(msgspec.Struct, gc=False):
+    """The parts of flow.Flow that say what kind of event it is."""
 
-    time: str | None = None
     verdict: Enum = None
     drop_reason: Uint32 | None = None
     drop_reason_desc: Enum = None
-    IP: Ip | None = None
-    l4: L4 | None = None
-    source: msgspec.Raw = NONE
-    destination: msgspec.Raw = NONE
     Type: Enum = None
-    node_name: str | None = None
-    source_names: msgspec.Raw = NONE
-    destination_names: msgspec.Raw = NONE
-    l7: L7 | None = None
     reply: bool | None = None
     is_reply: bool | None = None
     event_type: EventType | None = None
-    source_service: msgspec.Raw = NONE
-    destination_service: msgspec.Raw = NONE
     traffic_direction: Enum = None
     trace_observation_point: Enum = None
     trace_reason: Enum = None
-    egress_allowed_by: msgspec.Raw = NONE
-    ingress_allowed_by: msgspec.Raw = NONE
-    egress_denied_by: msgspec.Raw = NONE
-    ingress_denied_by: msgspec.Raw = NONE
-    aggregate: Aggregate | None = None
-    camel_node_name: msgspec.Raw = msgspec.field(default=NONE, name="nodeName")
-    camel_event_type: msgspec.Raw = msgspec.field(default=NONE, name="eventType")
-    camel_is_reply: msgspec.Raw = msgspec.field(default=NONE, name="isReply")
-    camel_direction: msgspec.Raw = msgspec.field(default=NONE, name="trafficDirection")
 
 
 class LostEvents(msgspec.Struct, gc=False):
     """flow.LostEvent."""
 
-    num_events_lost: int = 1
+    source: Enum = None
+    num_events_lost: Uint64 = 1
+    first: str | None = None
+    last: str | None = None
+
+
+class NodeStatus(msgspec.Struct, gc=False):
+    """relay.NodeStatusEvent."""
+
+    state_change: Enum = None
+    node_names: list[str] | None = None
+    message: str | None = None
 
 
 class Line(msgspec.Struct, gc=False):
     """observer.GetFlowsResponse or ExportEvent, of which one key beside node and time is set."""
 
-    flow: Flow | None = None
+    flow: dict[str, msgspec.Raw] | None = None
     lost_events: LostEvents | None = None
-    node_status: msgspec.Raw = NONE
+    node_status: NodeStatus | None = None
     agent_event: msgspec.Raw = NONE
     debug_event: msgspec.Raw = NONE
-    node_name: str | None = None
-    time: str | None = None
+    node_name: msgspec.Raw = NONE
+    time: msgspec.Raw = NONE
     camel_node_name: msgspec.Raw = msgspec.field(default=NONE, name="nodeName")
 
 
@@ -220,58 +215,146 @@ OBSERVATION_POINTS = {
 }
 POLICY_DROPS = {133: "POLICY_DENIED", 181: "POLICY_DENY", 189: "AUTH_REQUIRED"}
 
-# A newer Cilium writes values that this list lacks as numbers, older pipelines write numbers as
+LOST_SOURCES = {
+    1: "PERF_EVENT_RING_BUFFER",
+    2: "OBSERVER_EVENTS_QUEUE",
+    3: "HUBBLE_RING_BUFFER",
+}
+NODE_STATES = {
+    1: "NODE_CONNECTED",
+    2: "NODE_UNAVAILABLE",
+    3: "NODE_GONE",
+    4: "NODE_ERROR",
+}
+
+# A newer Cilium writes values that these lists lack as numbers, older pipelines write numbers as
 # text: lax decoding takes both.
-_LINE = msgspec.json.Decoder(Line, strict=False)
+LINE = msgspec.json.Decoder(Line, strict=False)
 _KINDS = {"flow", "lost_events", "node_status", "agent_event", "debug_event"}
 _FLAT = {"verdict", "source", "destination", "IP", "l4"}
+_RARE = {"l7", "source_names", "destination_names", "source_service", "destination_service",
+         "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by",
+         "aggregate"}  # fmt: skip
+FIXED = ("time", "IP", "l4", "source", "destination")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_RUNTIME_PREFIX = re.compile(rb"^\S+ (?:stdout|stderr) [FP] (?=\{)")
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What lines whose flows have the same keys in the same order have in common.
+
+    Args:
+        facts: keys of Facts that are among them.
+        values: their values in a flow.
+        columns: FIXED and `facts` of a flow; None where it lacks one of FIXED, or is rare or camel.
+        is_rare: it has keys that few lines have: names, services, policies, L7, counts.
+        is_camel: it has keys in lowerCamelCase.
+        marks: bytes of the flow that are no value, where there is no space between values.
+        commas: how often a comma stands between two keys of the flow.
+    """
+
+    facts: tuple[str, ...]
+    values: Callable[[dict[str, msgspec.Raw]], tuple[msgspec.Raw, ...]]
+    columns: Callable[[dict[str, msgspec.Raw]], tuple[msgspec.Raw, ...]] | None
+    is_rare: bool
+    is_camel: bool
+    marks: int
+    commas: int
+
+
+SHAPES: dict[tuple[str, ...], Shape] = {}
+_SHAPES_KEPT = 10_000
+
+
+def shape_of(flow: dict[str, msgspec.Raw]) -> Shape:
+    """The shape of a flow; a log has a few dozen."""
+    keys = tuple(flow)
+    known = SHAPES.get(keys)
+    if known is None:
+        facts = tuple(key for key in Facts.__struct_fields__ if key in flow)
+        if len(SHAPES) >= _SHAPES_KEPT:
+            SHAPES.clear()
+        is_rare = not _RARE.isdisjoint(keys)
+        is_camel = any(key[:1].islower() and _HUMP.search(key) for key in keys)
+        is_usual = not is_rare and not is_camel and facts and all(key in flow for key in FIXED)
+        known = SHAPES[keys] = Shape(
+            facts,
+            itemgetter(*facts) if len(facts) > 1 else lambda flow: tuple(flow[k] for k in facts),
+            itemgetter(*FIXED, *facts) if is_usual else None,
+            is_rare,
+            is_camel,
+            sum(map(len, keys)) + 4 * len(keys) + 1,
+            max(len(keys) - 1, 0),
+        )
+    return known
 
 
 def decode(line: bytes) -> Line:
     """The line in the usual shape.
 
     Raises:
-        UnreadableError: it is JSON, but no line of Hubble.
+        UnreadableError: it is JSON, but no line of Hubble, or has a key twice.
         msgspec.DecodeError: it is no JSON, or a value has the wrong type.
     """
     if line[:1] != b"{":
-        line = _RUNTIME_PREFIX.sub(b"", line.lstrip(b"\xef\xbb\xbf \t"))
-    found = _LINE.decode(line)
+        line = unwrapped(line)
+    found = LINE.decode(line)
     flow = found.flow
-    if flow is None:
-        return found if _is_other_kind(found) else _usual(line)
-    if (
-        found.camel_node_name is NONE
-        and flow.camel_event_type is NONE
-        and flow.camel_node_name is NONE
-        and flow.camel_is_reply is NONE
-        and flow.camel_direction is NONE
-    ):
-        return found
-    return _usual(line)
+    if flow is None or found.camel_node_name:
+        return _other(line, found)
+    shape = shape_of(flow)
+    if shape.is_camel:
+        return _usual(line)
+    # A key that stands twice is seen once in `flow`, so its bytes are missing in this sum.
+    marks, commas = BESIDE[bool(found.node_name), bool(found.time)]
+    size = sum(map(len, flow.values())) + len(found.node_name) + len(found.time)
+    surplus = len(line) - size - shape.marks - marks - (line[-1:] == b"\n")
+    # protojson puts a space after every comma, in about half of all builds.
+    if surplus and (surplus != shape.commas + commas or b', "' not in line[:200]):
+        check_keys(line)
+    return found
+
+
+def _beside(*keys: str) -> tuple[int, int]:
+    """Bytes that are no value, and commas, of a line with these keys."""
+    return sum(map(len, keys)) + 4 * len(keys) + 1, len(keys) - 1
+
+
+BESIDE = {
+    (True, True): _beside("flow", "node_name", "time"),
+    (True, False): _beside("flow", "node_name"),
+    (False, True): _beside("flow", "time"),
+    (False, False): _beside("flow"),
+}
 
 
 def _is_other_kind(line: Line) -> bool:
-    raw = (line.node_status, line.agent_event, line.debug_event)
-    return line.lost_events is not None or any(part is not NONE for part in raw)
+    return bool(
+        line.lost_events is not None
+        or line.node_status is not None
+        or line.agent_event
+        or line.debug_event
+    )
+
+
+def _other(line: bytes, found: Line) -> Line:
+    """A line without a flow in its usual place."""
+    if found.flow is None and _is_other_kind(found) and not found.camel_node_name:
+        check_keys(line)
+        return found
+    inner = unwrapped(line)
+    return _usual(line) if len(inner) == len(line.strip()) else decode(inner)
 
 
 def _usual(line: bytes) -> Line:
     """A line of one of the unusual shapes, by way of plain dicts: right, and not fast."""
-    plain = msgspec.json.decode(line)
-    for wrapper in ("log", "message"):
-        inner = plain.get(wrapper)
-        if isinstance(inner, str) and inner.lstrip()[:1] == "{":
-            plain = msgspec.json.decode(inner.strip().encode())
-            break
-    plain = _snake(plain)
+    check_keys(line)
+    plain = _snake(msgspec.json.decode(line))
     if not isinstance(plain, dict):
         raise UnreadableError("not a flow record", "no object of Hubble")
     if not _KINDS & plain.keys() and "time" in plain and _FLAT & plain.keys():
         plain = {"flow": plain}
-    found = _LINE.decode(msgspec.json.encode(plain))
+    found = LINE.decode(msgspec.json.encode(plain))
     if found.flow is None and not _is_other_kind(found):
         raise UnreadableError(
             "not a flow record", "no key of Hubble: flow, lost_events, verdict, ..."

@@ -4,11 +4,13 @@ Logs are written by others: a name may hold a line break, an address may be none
 the year 1. The readers of all formats pass their values through here.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 
 MICROSECONDS = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -26,6 +28,28 @@ class UnreadableError(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+
+def check_keys(line: bytes | str) -> None:
+    """Look for an object that has a key twice: readers differ in which of the values they take.
+
+    Raises:
+        UnreadableError: there is one.
+    """
+    try:
+        # Numbers stay text: a long one is not this function's to judge.
+        json.loads(
+            line, strict=False, object_pairs_hook=_check_pairs, parse_int=str, parse_float=str
+        )
+    except ValueError as error:
+        raise UnreadableError("invalid JSON", str(error)[:200]) from None
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(keys) != len(set(keys)):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UnreadableError("duplicate key", repr(twice)[:200])
 
 
 def text(value: str | None) -> str | None:
@@ -92,10 +116,10 @@ def instant(value: str | None) -> int:
     fraction = value[20:-1]
     try:
         if value[-1:] == "Z" and value[19] in ".Z" and (fraction.isdecimal() or value[19] == "Z"):
-            return _second(value[:19]) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
+            return second(value[:19]) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
         moment = datetime.fromisoformat(value)
         utc = moment.astimezone(UTC) if moment.tzinfo else None
-        known = None if utc is None else _second(f"{utc:%Y-%m-%dT%H:%M:%S}")
+        known = None if utc is None else second(f"{utc:%Y-%m-%dT%H:%M:%S}")
     except (ValueError, IndexError, OverflowError):
         known = None
     if known is None:
@@ -104,7 +128,12 @@ def instant(value: str | None) -> int:
 
 
 @lru_cache(maxsize=4_096)
-def _second(value: str) -> int:
+def second(value: str) -> int:
+    """Seconds since 1970 of a time as `2026-03-02T08:00:00`, in UTC.
+
+    Raises:
+        ValueError: it is no such time, or before 1970.
+    """
     # Not strptime: where few lines share a second, it would take a third of the reading.
     moment = datetime.fromisoformat(value)
     if value[10] != "T" or value[16] != ":" or moment.year < 1970:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ingest.hubble_rows
 from ingest.batch import Batch
 from ingest.hubble import parse
 from ingest.schema import FLOWS
@@ -517,7 +518,7 @@ def test_other_protocols_keep_their_name(name):
 def camel(value):
     if isinstance(value, dict):
         return {
-            k if k[:1].isupper() else k[0] + k.title().replace("_", "")[1:]: camel(v)
+            k if k[:1].isupper() else k[:1] + k.title().replace("_", "")[1:]: camel(v)
             for k, v in value.items()
         }
     return [camel(item) for item in value] if isinstance(value, list) else value
@@ -622,6 +623,14 @@ GOOD = line(flow()).encode()
         (line(flow(destination_names=["a\nb"])).encode(), "control character"),
         (line(flow(l4={"ICMPv4": {"type": 256}})).encode(), "wrong type"),
         (b'{"flow":{"verdict":' + b"9" * 5_000 + b"}}", "wrong type"),
+        (GOOD.replace(b'"Type"', b'"verdict": "DROPPED", "Type"'), "duplicate key"),
+        (GOOD.replace(b'"Type"', b'"x":1,"x":1,"Type"'), "duplicate key"),
+        (GOOD.replace(b'"app=', b'"app=').replace(b'"ID"', b'"identity": 1, "ID"'), "duplicate key"),
+        (GOOD.replace(b'"source_port"', b'"source_port": 1, "source_port"'), "duplicate key"),
+        (GOOD.replace(b'"SYN"', b'"SYN": false, "SYN"'), "duplicate key"),
+        (GOOD.replace(b'"sub_type"', b'"type": 5, "sub_type"'), "duplicate key"),
+        (GOOD.replace(b'"ipVersion"', b'"source": "10.0.0.9", "ipVersion"'), "duplicate key"),
+        (GOOD.replace(b'{"flow"', b'{"time": "2026-03-02T08:00:00.1Z", "flow"'), "duplicate key"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_not_understood_is_a_reject_and_its_neighbours_are_kept(bad, reason):
@@ -705,6 +714,70 @@ def test_a_reply_gives_the_row_of_its_request(source, destination):
     )  # fmt: skip
     same = [name for name in FLOWS.names if name.startswith(("src_", "dst_"))]
     assert [there[name] for name in same] == [back[name] for name in same]
+
+
+SPELLINGS = {
+    "as json.dumps": json.dumps,
+    "compact": lambda record: json.dumps(record, separators=(",", ":")),
+    "as protojson in every second build": lambda record: json.dumps(record, separators=(", ", ":")),
+    "keys sorted": lambda record: json.dumps(record, sort_keys=True),
+    "camel": lambda record: json.dumps(camel(record)),
+    "wrapped": lambda record: json.dumps({"log": json.dumps(record) + "\n"}),
+}
+
+
+def careful(*texts: str) -> Batch:
+    """The lines read one by one, so that the quick way finds nothing that it has met before."""
+    made = [parse(f"{text}\n".encode()) for text in texts]
+    rejects = [r._replace(line=n) for n, one in enumerate(made, 1) for r in one.rejects]
+    skipped = sum((Counter(one.skipped) for one in made), Counter())
+    flows = pa.concat_tables([one.flows for one in made])
+    gaps = [gap for one in made for gap in one.gaps]
+    return Batch(flows, dict(skipped), rejects, len(texts), gaps=gaps)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PATHS), JSON | st.sampled_from(["2026-03-02T08:00:00.1Z", 0, "x\n"]),
+            st.sampled_from(sorted(SPELLINGS)), st.booleans(), st.integers(0, 70_000),
+        ),
+        min_size=1, max_size=12,
+    )
+)  # fmt: skip
+def test_the_quick_way_gives_what_the_careful_way_gives_on_every_line(changes):
+    texts = []
+    for path, value, spelling, is_changed, port in changes:
+        record = json.loads(line(flow(l4=tcp(port, 8080, "ACK"))))
+        place = record["flow"]
+        if is_changed:
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = value
+        # Thrice: the second and third are the ones that the quick way can know.
+        texts += [SPELLINGS[spelling](record)] * 3
+    quick = parse("".join(f"{text}\n" for text in texts).encode())
+    slow = careful(*texts)
+    assert quick.flows.equals(slow.flows)
+    assert (quick.skipped, quick.rejects) == (slow.skipped, slow.rejects)
+    assert (quick.gaps, quick.lines) == (slow.gaps, slow.lines)
+
+
+def test_the_quick_way_is_taken(monkeypatch):
+    calls = []
+    row = ingest.hubble_rows.Reader.row
+
+    def counted(self, text):
+        calls.append(text)
+        return row(self, text)
+
+    monkeypatch.setattr(ingest.hubble_rows.Reader, "row", counted)
+    for separators in ((",", ":"), (", ", ":")):
+        text = json.dumps(json.loads(line(flow())), separators=separators) + "\n"
+        calls.clear()
+        assert parse(text.encode() * 50).flows.num_rows == 50
+        assert len(calls) == 1
 
 
 # --- real lines ----------------------------------------------------------------------------------
