@@ -20,7 +20,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Literal
 
-from ingest.batch import Batch, Reject, shown
+from ingest.batch import Batch, Gap, Reject, shown
 from ingest.errors import FlowpolicyError, SourceError, StoreError
 from ingest.formats import FORMATS
 from ingest.schema import FLOWS
@@ -80,6 +80,7 @@ class _Outcome:
 
     record: BlockRecord
     rejects: list[Reject]
+    gaps: list[Gap]
     state: Literal["new", "known", "torn"]
 
 
@@ -151,7 +152,7 @@ def load(
     for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
         tally = tallies[task.number]
         if outcome.state == "new":
-            target.commit(outcome.record, task.source, outcome.rejects, tally.lines)
+            target.commit(outcome.record, task.source, outcome.rejects, tally.lines, outcome.gaps)
         tally.add(outcome)
         done += task.block.length
         if progress is not None:
@@ -250,7 +251,7 @@ def _work(task: _Task) -> _Outcome:
         raise SourceError(f"{task.source}: can't be read: {error.strerror}.") from error
     place = _place(store, task, data)
     if place.known is not None and place.known.length == len(data):
-        return _Outcome(place.known, [], "known")
+        return _Outcome(place.known, [], [], "known")
     batch = _too_long(data) if block.too_long else _parse(task, data)
     state: Literal["new", "known", "torn"] = "new" if place.known is None else "known"
     if {reject.reason for reject in batch.rejects} == {"torn last line"} and batch.lines == 1:
@@ -272,7 +273,7 @@ def _work(task: _Task) -> _Outcome:
         lost=batch.lost,
         older=place.older,
     )
-    return _Outcome(record, batch.rejects, state)
+    return _Outcome(record, batch.rejects, batch.gaps, state)
 
 
 @dataclass(frozen=True)

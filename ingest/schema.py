@@ -1,4 +1,4 @@
-"""FLOWS, the one table of flow records, and REJECTS, the lines that could not be understood.
+"""FLOWS, the one table of flow records; REJECTS, lines not understood; GAPS, traffic missed.
 
 Grain of FLOWS: one row per log record that describes traffic. `src` is always the initiator of
 the connection and `dst` the responder: formats turn replies around (`is_reply` keeps the fact).
@@ -325,5 +325,71 @@ REJECTS = pa.schema(
         _field("reason", pa.string(), "Why the line could not be understood, one of few."),
         _field("detail", pa.string(), "What exactly, for a person.", null="the reason says all"),
         _field("text", pa.string(), "The line, cut to 2,000 characters."),
+    ]
+)
+
+GAPS = pa.schema(
+    [
+        _field("source", pa.string(), "File or stream that the line came from."),
+        _field(
+            "cluster",
+            pa.string(),
+            "Kubernetes cluster whose traffic was missed.",
+            null="the log does not say",
+            hubble="node_name before the slash",
+        ),
+        _field(
+            "node",
+            pa.string(),
+            "Node whose traffic was missed.",
+            null="the log does not say, or all nodes",
+            hubble="node_name after the slash; of node_status each of node_names",
+        ),
+        _field(
+            "time",
+            TIME,
+            "When it began, or when it was noticed.",
+            unit="microseconds UTC",
+            null="the log does not say",
+            hubble="lost_events.first, else time",
+        ),
+        _field(
+            "end_time",
+            TIME,
+            "When it ended.",
+            unit="microseconds UTC",
+            null="the log does not say",
+            hubble="lost_events.last",
+        ),
+        _field(
+            "kind",
+            pa.string(),
+            "lost_events (a buffer ran over), node_status (a node came or went), stream_error (the "
+            "sender ended with an error).",
+        ),
+        _field(
+            "reason",
+            pa.string(),
+            "In the log's own word: HUBBLE_RING_BUFFER, NODE_GONE, ... NODE_CONNECTED ends the gap "
+            "of a node.",
+            null="the log does not say",
+            hubble="lost_events.source, node_status.state_change",
+        ),
+        _field(
+            "lost",
+            pa.int64(),
+            "Events that were lost.",
+            unit="count",
+            null="not known",
+            hubble="lost_events.num_events_lost",
+        ),
+        _field(
+            "detail",
+            pa.string(),
+            "What the log says, for a person.",
+            null="nothing more",
+            hubble="node_status.message",
+            goldmane="text after `error:`",
+        ),
     ]
 )

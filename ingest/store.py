@@ -3,6 +3,7 @@
     STORE/flowpolicy.json                                 marks a store, and its schema
     STORE/flows/cluster=X/day=YYYY-MM-DD/<block>.parquet  FLOWS without cluster and day
     STORE/rejects/<block>.parquet                         REJECTS
+    STORE/gaps/<block>.parquet                            GAPS
     STORE/blocks/<block>.json                             what is known of the block; written last
     STORE/sources/<block>.json                            what was read from the source
 
@@ -30,10 +31,10 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.batch import Reject
+from ingest.batch import Gap, Reject
 from ingest.columns import column
 from ingest.errors import StoreError
-from ingest.schema import FLOWS, REJECTS, SCHEMA_VERSION
+from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
 
 PARTITIONS = ("cluster", "day")
 # What DuckDB must be told, or a cluster named 2026 would become a number:
@@ -41,7 +42,7 @@ PARTITIONS = ("cluster", "day")
 HIVE_TYPES = {"cluster": "VARCHAR", "day": "DATE"}
 
 _MARK = "flowpolicy.json"
-_FOLDERS = ("flows", "rejects", "blocks", "sources", "tmp")
+_FOLDERS = ("flows", "rejects", "gaps", "blocks", "sources", "tmp")
 # Documentation of columns is left out of the files: it would be a tenth of their size.
 _STORED = pa.schema([c.remove_metadata() for c in FLOWS if c.name not in PARTITIONS])
 # Where the file without rows lies; no flow is that old, a format rejects unset times.
@@ -126,10 +127,18 @@ class Store:
 
     def rejects(self) -> pa.Table:
         """REJECTS, by source and line."""
-        files = sorted((self.path / "rejects").glob("*.parquet"))
-        tables = [pq.read_table(file, schema=REJECTS) for file in files]
-        found = pa.concat_tables([REJECTS.empty_table(), *tables])
+        found = self._all("rejects", REJECTS)
         return found.sort_by([("source", "ascending"), ("line", "ascending")])
+
+    def gaps(self) -> pa.Table:
+        """GAPS, by time: what the logs themselves say they missed."""
+        found = self._all("gaps", GAPS)
+        return found.sort_by([("time", "ascending"), ("source", "ascending")])
+
+    def _all(self, folder: str, schema: pa.Schema) -> pa.Table:
+        files = sorted((self.path / folder).glob("*.parquet"))
+        tables = [pq.read_table(file, schema=schema) for file in files]
+        return pa.concat_tables([schema.empty_table(), *tables])
 
     @property
     def clusters(self) -> list[str]:
@@ -167,25 +176,38 @@ class Store:
             _write_parquet(self.path, folder / f"{name}.parquet", part, _STORED)
 
     def commit(
-        self, record: BlockRecord, source: str, rejects: Sequence[Reject], first: int
+        self,
+        record: BlockRecord,
+        source: str,
+        rejects: Sequence[Reject],
+        first: int,
+        gaps: Sequence[Gap] = (),
     ) -> None:
-        """Write the rejects of a block, then its record: from here on it is known.
+        """Write the rejects and gaps of a block, then its record: from here on it is known.
 
         Args:
             record: counts of the block.
             source: name of the source, for the rejects.
             rejects: with line numbers within the block.
             first: lines of the source before the block.
+            gaps: what the block's lines say was missed.
         """
-        file = self.path / "rejects" / f"{record.name}.parquet"
-        if rejects:
-            rows = [(source, first + line, *rest) for line, *rest in rejects]
-            columns = zip(zip(*rows, strict=True), REJECTS.types, strict=True)
-            table = pa.table([column(*pair) for pair in columns], schema=REJECTS)
-            _write_parquet(self.path, file, table, REJECTS)
+        lines = [(source, first + line, *rest) for line, *rest in rejects]
+        self._write_beside("rejects", record.name, REJECTS, lines)
+        self._write_beside("gaps", record.name, GAPS, [(source, *gap) for gap in gaps])
+        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
+
+    def _write_beside(
+        self, folder: str, name: str, schema: pa.Schema, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Write the rows of a block, or remove those of the shorter one that it replaces."""
+        file = self.path / folder / f"{name}.parquet"
+        if rows:
+            columns = zip(zip(*rows, strict=True), schema.types, strict=True)
+            table = pa.table([column(*pair) for pair in columns], schema=schema)
+            _write_parquet(self.path, file, table, schema)
         else:
             file.unlink(missing_ok=True)
-        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
 
     def has_source(self, name: str) -> bool:
         """Whether it was kept what was read from the source that begins with this block."""
@@ -288,8 +310,8 @@ def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) 
         table.cast(schema.remove_metadata()),
         aside,
         compression="zstd",
-        use_dictionary=[name for name in schema.names if name not in _PLAIN],
-        column_encoding={"time": "DELTA_BINARY_PACKED"} if "time" in schema.names else None,
+        use_dictionary=[c for c in schema.names if schema is not _STORED or c not in _PLAIN],
+        column_encoding={"time": "DELTA_BINARY_PACKED"} if schema is _STORED else None,
     )
     aside.replace(file)
 

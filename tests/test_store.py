@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ingest.sources
 from ingest.errors import StoreError
 from ingest.hubble import parse
 from ingest.load import load
-from ingest.schema import FLOWS, REJECTS, SCHEMA_VERSION
+from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
 from ingest.store import HIVE_TYPES, create_store, open_store
 
 
@@ -113,6 +113,46 @@ def test_names_in_lines_choose_no_path_either(tmp_path: Path) -> None:
     load([str(tmp_path / "a.log")], tmp_path / "s")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.log", "s"]
     assert open_store(tmp_path / "s").clusters == ["../../../up"]
+
+
+def test_what_the_log_says_it_missed_is_kept_with_place_and_time(tmp_path: Path) -> None:
+    lost = {
+        "source": "HUBBLE_RING_BUFFER", "num_events_lost": "9",
+        "first": "2026-03-01T10:00:00Z", "last": "2026-03-01T10:00:05Z",
+    }  # fmt: skip
+    gone = {"state_change": 3, "node_names": ["prod/b", "prod/c"], "message": "connection reset"}
+    log = tmp_path / "a.log"
+    log.write_text(
+        line(0)
+        + json.dumps({"lost_events": lost, "node_name": "prod/a", "time": "2026-03-01T10:00:07Z"})
+        + "\n"
+        + json.dumps({"node_status": gone, "time": "2026-03-01T11:00:00Z"})
+        + "\n"
+    )
+    for _ in range(2):
+        load([str(log)], tmp_path / "s")
+        gaps = open_store(tmp_path / "s").gaps()
+        assert gaps.schema.equals(GAPS, check_metadata=False)
+        found = [tuple(row.values())[1:] for row in gaps.to_pylist()]
+        at = datetime(2026, 3, 1, 10, tzinfo=UTC)
+        noon = datetime(2026, 3, 1, 11, tzinfo=UTC)
+        assert found == [
+            (
+                "prod",
+                "a",
+                at,
+                at + timedelta(seconds=5),
+                "lost_events",
+                "HUBBLE_RING_BUFFER",
+                9,
+                None,
+            ),
+            ("prod", "b", noon, None, "node_status", "NODE_GONE", None, "connection reset"),
+            ("prod", "c", noon, None, "node_status", "NODE_GONE", None, "connection reset"),
+        ]
+    log.write_text(line(0) + line(1))
+    load([str(log)], tmp_path / "t")
+    assert open_store(tmp_path / "t").gaps().num_rows == 0
 
 
 # --- refusing ------------------------------------------------------------------------------------
