@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from ingest import calico, hubble, hubble_wire
+from ingest import calico, goldmane, hubble, hubble_wire
 from ingest.batch import TROUBLE, Batch
 
 
@@ -33,6 +33,7 @@ class Format:
 FORMATS = {
     "hubble": Format(hubble_wire.decode, hubble.parse),
     "calico": Format(calico.decode, calico.parse),
+    "goldmane": Format(goldmane.decode, goldmane.parse),
 }
 
 _LINES = 200

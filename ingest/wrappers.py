@@ -2,7 +2,8 @@
 
 Seen in the field: the prefix of container runtimes (`<time> stdout F `, Kubernetes' CRI logs), and
 an object with the line, mostly as text, under `log` (Fluent Bit, Docker's json-file), `message`
-(Vector, Logstash), `line` (Loki's logcli, Promtail) or `body`; one can stand inside the other.
+(Vector, Logstash), `line` (Loki's logcli, Promtail), `body` (OpenTelemetry), `_raw` (Splunk) or
+`_source` (a hit of Elasticsearch); one can stand inside the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 
 from ingest.values import UnreadableError, check_keys
 
-_KEYS = ("log", "message", "line", "body", "_raw")
+_KEYS = ("log", "message", "line", "body", "_raw", "_source")
 _DEEPEST = 4
 _RUNTIME_PREFIX = re.compile(rb"\S+ (?:stdout|stderr) ([FP])(?::\S*)? ")
 _Wrapper = msgspec.defstruct(

@@ -138,3 +138,66 @@ def test_what_cannot_be_understood_is_a_reject_with_a_reason(more: dict[str, Any
     batch = parse(json.dumps(record(**more)).encode())
     assert batch.flows.num_rows == 0
     assert [bool(reject.reason) for reject in batch.rejects] == [True]
+
+
+def test_trap_a_key_that_stands_twice_is_a_reject() -> None:
+    text = json.dumps(record()).replace('"action"', '"action":"deny","action"', 1)
+    assert [reject.reason for reject in parse(text.encode()).rejects] == ["duplicate key"]
+
+
+def test_a_hit_of_elasticsearch_is_the_record_in_it() -> None:
+    hit = {"_index": "tigera_secure_ee_flows.prod.20260302", "_id": "x", "_source": record()}
+    made = parse(json.dumps(hit).encode())
+    assert made.flows.to_pylist() == [flow()]
+    assert flow(cluster="prod", host="node-1")["node"] == "node-1"
+
+
+LEVELS = [
+    {"source_name": "web-5d8f7c9b6d-x", "source_ip": "10.0.0.1", "source_port": 41000,
+     "dest_name": "cart-6b5c-y", "dest_ip": "10.0.0.2"},
+    {"source_name": "web-5d8f7c9b6d-x", "source_ip": "10.0.0.1", "dest_name": "cart-6b5c-y",
+     "dest_ip": "10.0.0.2"},
+    {},
+    {"dest_port": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_trap_each_aggregation_level_leaves_out_more(level: int) -> None:
+    row = flow(**LEVELS[level])
+    assert (row["src_port"] is None) == (level >= 1)
+    assert (row["src_ip"] is None) == (row["src_pod"] is None) == (level >= 2)
+    assert (row["dst_port"] is None) == (level >= 3)
+    assert row["src_pod_prefix"] == "web-5d8f7c9b6d-"
+
+
+@pytest.mark.parametrize(
+    ("hits", "kept"),
+    [
+        (["0|t|t.a|pass|0", "1|default|shop/default.b|allow|2"], 2),
+        (["0|__PROFILE__|__PROFILE__.kns.shop|allow"], 1),  # four parts, before about 2022
+        (["0|default|shop/knp.default.b|allow|0"], 1),
+        (["0|t|np:shop/b|allow|0", "1|t|snp:shop/c|deny|0", "2|t|sgnp:d|deny|-1"], 1),
+        (["0|default|sknp:shop/b|deny|3", "0|default|knp:shop/b|allow|3"], 1),
+        (["0|t|shop/t.staged:b|deny|0", "0|t|t.staged:c|deny|0", "1|default|shop/staged:knp.default.d|deny|3"], 0),
+    ],
+)  # fmt: skip
+def test_trap_policy_strings_old_and_new(hits: list[str], kept: int) -> None:
+    found = flow(policies={"all_policies": hits})["policies"]
+    assert len((found or "").split()) == kept
+
+
+def test_trap_service_field_name_is_a_name_and_no_port() -> None:
+    row = flow(dest_service_name="cart", dest_service_namespace="shop", dest_service_port="http",
+               dest_service_port_num=80)  # fmt: skip
+    assert (row["service"], row["dst_port"]) == ("cart", 8080)
+
+
+def test_trap_replies_a_service_port_that_speaks_to_a_client_port_is_unclear() -> None:
+    assert flow(source_port=53, dest_port=40000)["is_reply"] is None
+    assert flow(source_port=40000, dest_port=53)["is_reply"] is False
+
+
+def test_trap_field_names_that_calico_never_writes_make_no_record() -> None:
+    made = parse(b'{"source_name":"a","destination_name":"b","protocol":"tcp"}')
+    assert [reject.reason for reject in made.rejects] == ["not a flow record"]

@@ -31,7 +31,10 @@ WHISKER = (
         (b"2026-03-02T08:00:00Z stdout F " + HUBBLE, "hubble"),
         (json.dumps(json.loads(HUBBLE)["flow"]).encode(), "hubble"),
         (CALICO + b"\n" + CALICO[:20], "calico"),
-        (WHISKER, None),
+        (WHISKER, "goldmane"),
+        (b"data: " + WHISKER + b"\n\nerror: gone\n", "goldmane"),
+        (json.dumps({"_index": "x", "_source": json.loads(CALICO)}).encode(), "calico"),
+        (json.dumps({"log": WHISKER.decode()}).encode(), "goldmane"),
         (b"", None),
         (b"PAR1\x15\x04\x15\x00", None),
         (b"kind: NetworkPolicy\n", None),
@@ -65,6 +68,11 @@ def test_real_files_are_known_for_what_they_are() -> None:
         "calico/tigera-cs__observability-clinic/flows.log",
         "calico/tigera__docs/enterprise-flows-current-docs.jsonl",
         "calico/tigera__docs/enterprise-flows-policy-demo-2020.jsonl",
+    }
+    assert {name for name, found in known.items() if found == "goldmane"} == {
+        "calico/BirknerAlex__kubyl/whisker-flows-3.32.jsonl",
+        "calico/cyrinux__ichor/flows.sse",
+        "calico/projectcalico__calico/goldmane-emitter-flow.jsonl",
     }
     hubble = {name for name, found in known.items() if found == "hubble"}
     assert hubble == {n for n in known if n.startswith("hubble/") and not n.endswith(".md")}

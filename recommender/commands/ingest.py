@@ -21,7 +21,7 @@ from recommender.commands import options
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["auto", "hubble", "calico"]),
+    type=click.Choice(["auto", "hubble", "calico", "goldmane"]),
     default="auto",
     show_default=True,
     help="Log format; told from the content unless given.",
