@@ -11,6 +11,7 @@ import glob
 import gzip
 import io
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
+from ingest.documents import is_document, lines
 from ingest.errors import SourceError
 from ingest.formats import detect
 
@@ -29,6 +31,9 @@ LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
 FIRST = 64 << 10  # bytes of a first line that are kept
 _HEAD = 256 << 10
 _CHUNK = 1 << 20
+# As lumberjack names them, Hubble's exporter among others: events-2025-01-31T10-20-30.000.log.
+_ROTATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?(?=\.log(\.gz)?$)")
+_LATER = "~"  # sorts behind every digit
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -81,8 +86,9 @@ class Source:
 def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
     """The sources behind files, folders, globs and `-`; and what was left out, as sentences.
 
-    A folder gives every file below it that looks like a log. Plain files come last, the smaller
-    first: an older copy of a log so comes before the one that has grown.
+    A folder gives every file below it that looks like a log. Rotated files come first, by the time
+    in their names, the one that is still written to last. Of others the smaller come first: an
+    older copy of a log so comes before the one that has grown.
 
     Raises:
         SourceError: a name leads to nothing, or a file given by name can't be read.
@@ -96,7 +102,12 @@ def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
             notes += _add_folder(Path(name), found)
         else:
             _add_files(name, found)
-    return sorted(found.values(), key=lambda source: (source.size or 0, source.name)), notes
+    return sorted(found.values(), key=_order), notes
+
+
+def _order(source: Source) -> tuple[str, int, str]:
+    rotated = _ROTATED.search(source.name)
+    return rotated[0] if rotated else _LATER, source.size or 0, source.name
 
 
 def _add_files(name: str, found: dict[str, Source]) -> None:
@@ -143,12 +154,23 @@ def _open(path: Path) -> Source:
     except OSError as error:
         raise SourceError(f"{name}: can't be read: {error.strerror or error}.") from error
     trouble: list[str] = []
-    if not head.startswith((_GZIP, _ZSTD)):
+    if head.startswith((_GZIP, _ZSTD)):
+        head = b"".join(_until(_chunks(path.open("rb"), name, []), _HEAD))
+    elif not is_document(head):
         return Source(name, size, detect(head), not head, lambda: iter(()), trouble)
-    head = b"".join(_until(_chunks(path.open("rb"), name, []), _HEAD))
-    return Source(
-        name, None, detect(head), not head, lambda: _chunks(path.open("rb"), name, trouble), trouble
-    )
+    return _of_chunks(name, head, lambda: _chunks(path.open("rb"), name, trouble), trouble)
+
+
+def _of_chunks(
+    name: str, head: bytes, chunks: Callable[[], Iterator[bytes]], trouble: list[str]
+) -> Source:
+    """A source of which the lines are only known by reading it from the beginning."""
+    if is_document(head):
+        form = detect(b"".join(lines([head])))
+        return Source(
+            name, None, form, is_empty=False, chunks=lambda: lines(chunks()), trouble=trouble
+        )
+    return Source(name, None, detect(head), not head, chunks, trouble)
 
 
 def _stream(name: str, stream: BinaryIO) -> Source:
@@ -156,8 +178,7 @@ def _stream(name: str, stream: BinaryIO) -> Source:
     trouble: list[str] = []
     chunks = _chunks(stream, name, trouble)
     begun = list(_until(chunks, _HEAD))
-    head = b"".join(begun)
-    return Source(name, None, detect(head), not head, lambda: chain(begun, chunks), trouble)
+    return _of_chunks(name, b"".join(begun), lambda: chain(begun, chunks), trouble)
 
 
 def _until(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -541,7 +541,7 @@ def test_trap_the_older_flat_form():
     assert without_metadata(batch(json.dumps(flow()))) == without_metadata(batch(flow()))
 
 
-@pytest.mark.parametrize("key", ["log", "message"])
+@pytest.mark.parametrize("key", ["log", "message", "line", "body", "_raw"])
 def test_trap_a_line_as_text_inside_a_shippers_object(key):
     wrapped = json.dumps({key: line(flow()) + "\n", "stream": "stdout"})
     assert without_metadata(batch(wrapped)) == without_metadata(batch(flow()))
@@ -549,7 +549,21 @@ def test_trap_a_line_as_text_inside_a_shippers_object(key):
 
 def test_trap_the_prefix_of_container_runtimes():
     prefixed = f"2026-03-02T08:00:00.1Z stdout F {line(flow())}"
-    assert without_metadata(batch(prefixed)) == without_metadata(batch(flow()))
+    for text in (prefixed, json.dumps({"log": prefixed}), json.dumps({"line": prefixed, "ts": 1})):
+        assert without_metadata(batch(text)) == without_metadata(batch(flow()))
+    nested = json.dumps({"message": json.dumps({"log": line(flow())})})
+    assert without_metadata(batch(nested)) == without_metadata(batch(flow()))
+
+
+def test_a_line_that_the_container_runtime_cut_up_is_said_to_be_partial():
+    made = raw(f"2026-03-02T08:00:00.1Z stdout P {line(flow())[:200]}".encode(), GOOD)
+    assert [reject.reason for reject in made.rejects] == ["partial line"]
+    assert made.flows.num_rows == 1
+
+
+def test_agent_messages_between_the_lines_are_rejects_and_harm_nothing():
+    made = raw(b"level=info msg=hello", json.dumps({"log": "level=info"}).encode(), GOOD)
+    assert [reject.reason for reject in made.rejects] == ["invalid JSON", "not a flow record"]
 
 
 def test_keys_beside_the_flow_are_ignored():

@@ -162,6 +162,26 @@ def test_a_file_given_twice_or_by_a_link_is_one_source(tmp_path: Path) -> None:
     assert len(found) == 1
 
 
+def test_rotated_files_come_in_the_order_of_their_times_and_the_live_one_last(
+    tmp_path: Path,
+) -> None:
+    for name, count in (
+        ("events.log", 1),
+        ("events-2025-01-31T10-20-30.000.log", 9),
+        ("events-2025-02-01T00-00-00.000.log", 3),
+    ):
+        (tmp_path / name).write_text(LINE * count)
+    packed = tmp_path / "events-2025-01-30T10-20-30.000.log.gz"
+    packed.write_bytes(gzip.compress(LINE.encode()))
+    names = [Path(source.name).name for source in expand([str(tmp_path)])[0]]
+    assert names == [
+        "events-2025-01-30T10-20-30.000.log.gz",
+        "events-2025-01-31T10-20-30.000.log",
+        "events-2025-02-01T00-00-00.000.log",
+        "events.log",
+    ]
+
+
 def test_smaller_plain_files_come_first(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text(LINE * 3)
     (tmp_path / "b.log").write_text(LINE)
