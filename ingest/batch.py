@@ -5,6 +5,7 @@ Every line ends in one of three ways: as a flow, skipped for a reason, or as a r
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ import pyarrow as pa
 from ingest.values import UnreadableError
 
 TEXT_LIMIT = 2_000
+_SECRETS = re.compile(r"((?:headers|process_?args)[\\\"]*)\s*:.*", re.DOTALL | re.IGNORECASE)
+_QUERY = re.compile(r"(?:\?|\\u003f)[^\s\"]+", re.IGNORECASE)
+_USER = re.compile(r":[\\/]{2,6}[^/?#\s\"]*@")
 TROUBLE = (UnreadableError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -134,7 +138,16 @@ def _reject(number: int, line: bytes, error: Exception) -> Reject:
 def shown(line: bytes) -> str:
     """The beginning of a line as text for a person: what is no text is replaced."""
     cut = line[: 4 * TEXT_LIMIT].decode(errors="replace")
-    return cut.replace("\0", "\N{SYMBOL FOR NULL}")[:TEXT_LIMIT]
+    return redacted(cut.replace("\0", "\N{SYMBOL FOR NULL}"))[:TEXT_LIMIT]
+
+
+def redacted(text: str) -> str:
+    """A line without what can hold secrets; rather too much is left out than too little.
+
+    That is all from HTTP headers or a process's arguments on, the query of a URL, and its user.
+    """
+    text = _SECRETS.sub(r"\1: (left out)", text)
+    return _USER.sub("://", _QUERY.sub("?(left out)", text))
 
 
 def _why(error: Exception) -> tuple[str, str | None]:

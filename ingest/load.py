@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count
 from multiprocessing import connection, get_context, parent_process
@@ -152,12 +153,16 @@ def load(
     for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
         tally = tallies[task.number]
         if outcome.state == "new":
-            target.commit(outcome.record, task.source, outcome.rejects, tally.lines, outcome.gaps)
+            with _as_store_error(target):
+                target.commit(
+                    outcome.record, task.source, outcome.rejects, tally.lines, outcome.gaps
+                )
         tally.add(outcome)
         done += task.block.length
         if progress is not None:
             progress(done, total)
-    _record_sources(target, found, formats, tallies)
+    with _as_store_error(target):
+        _record_sources(target, found, formats, tallies)
     return Summary(
         files=len(found),
         lines=sum(tally.lines for tally in tallies),
@@ -257,10 +262,8 @@ def _work(task: _Task) -> _Outcome:
     if {reject.reason for reject in batch.rejects} == {"torn last line"} and batch.lines == 1:
         state = "torn"
     if state == "new":
-        try:
+        with _as_store_error(store):
             store.write_flows(place.name, batch.flows)
-        except OSError as error:
-            raise StoreError(f"{store.path}: can't be written: {error.strerror}.") from error
     record = BlockRecord(
         name=place.name,
         length=len(data),
@@ -274,6 +277,18 @@ def _work(task: _Task) -> _Outcome:
         older=place.older,
     )
     return _Outcome(record, batch.rejects, batch.gaps, state)
+
+
+@contextmanager
+def _as_store_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(
+            f"{store.path}: can't be written: {why}; mend that and run the command again, what was "
+            "read is kept."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from ingest.formats import detect
 
 BLOCK = 16 << 20  # bytes
 LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
+EXPANSION = 256  # times its size a compressed log may become: most become 10 to 50 times
+EXPANSION_FREE = 256 << 20  # bytes to which any may expand
 FIRST = 64 << 10  # bytes of a first line that are kept
 _HEAD = 256 << 10
 _CHUNK = 1 << 20
@@ -195,11 +197,13 @@ def _chunks(stream: BinaryIO, name: str, trouble: list[str]) -> Iterator[bytes]:
     magic = file.peek(4)[:4]
     try:
         if magic.startswith(_GZIP):
-            unzipped = gzip.GzipFile(fileobj=file)
-            yield from iter(lambda: unzipped.read1(_CHUNK), b"")
+            packed = _Counted(file)
+            unzipped = gzip.GzipFile(fileobj=packed)
+            yield from _expanded(lambda: unzipped.read1(_CHUNK), packed, name, trouble)
         elif magic == _ZSTD:
-            plain = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
-            yield from iter(lambda: plain.read(_CHUNK), b"")
+            packed = _Counted(file)
+            plain = pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
+            yield from _expanded(lambda: plain.read(_CHUNK), packed, name, trouble)
         else:
             yield from iter(lambda: file.read(_CHUNK), b"")
     except EOFError:
@@ -213,6 +217,38 @@ def _chunks(stream: BinaryIO, name: str, trouble: list[str]) -> Iterator[bytes]:
     finally:
         if name != "-":
             file.close()
+
+
+class _Counted(io.RawIOBase):
+    """A stream that knows how many bytes were read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
+
+
+def _expanded(
+    read: Callable[[], bytes], packed: _Counted, name: str, trouble: list[str]
+) -> Iterator[bytes]:
+    """What `read` gives, as long as it is no more than compressed logs can become."""
+    size = 0
+    while chunk := read():
+        size += len(chunk)
+        if size > EXPANSION_FREE and size > EXPANSION * packed.count:
+            trouble.append(
+                f"{name}: expands to more than {EXPANSION} times its size, as no log does; the "
+                "rest was not read. If it is one, decompress it first."
+            )
+            return
+        yield chunk
 
 
 def _cut_off(name: str) -> str:
@@ -336,7 +372,7 @@ def data_of(name: str, block: Block) -> bytes:
     """The bytes of a block, read from the plain file where they are not at hand.
 
     Raises:
-        SourceError: the file has become shorter meanwhile.
+        SourceError: the file has become shorter meanwhile, or holds other lines.
     """
     if block.data is not None:
         return block.data
@@ -345,4 +381,6 @@ def data_of(name: str, block: Block) -> bytes:
         data = file.read(block.length)
     if len(data) < block.length:
         raise SourceError(f"{name}: became shorter while it was read; run the command again.")
+    if not data.startswith(block.first):
+        raise SourceError(f"{name}: was written anew while it was read; run the command again.")
     return data

@@ -21,6 +21,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from hashlib import blake2b, sha256
@@ -306,20 +307,35 @@ def _quoted(cluster: str) -> str:
 
 def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) -> None:
     aside = _aside(store)
+    with _whole(aside, file):
+        _write_table(aside, table.cast(schema.remove_metadata()), schema)
+
+
+def _write_table(file: Path, table: pa.Table, schema: pa.Schema) -> None:
     pq.write_table(
-        table.cast(schema.remove_metadata()),
-        aside,
+        table,
+        file,
         compression="zstd",
         use_dictionary=[c for c in schema.names if schema is not _STORED or c not in _PLAIN],
         column_encoding={"time": "DELTA_BINARY_PACKED"} if schema is _STORED else None,
     )
-    aside.replace(file)
 
 
 def _write_json(store: Path, file: Path, value: Mapping[str, Any]) -> None:
     aside = _aside(store)
-    aside.write_text(json.dumps(value, indent=1, sort_keys=True))
-    aside.replace(file)
+    with _whole(aside, file):
+        aside.write_text(json.dumps(value, indent=1, sort_keys=True))
+
+
+@contextmanager
+def _whole(aside: Path, file: Path) -> Iterator[None]:
+    """Put what is written aside in the place of the file; nothing of it stays where that fails."""
+    try:
+        yield
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _aside(store: Path) -> Path:
