@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RIVALS := .rivals
 OUT := out
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 
@@ -52,6 +53,18 @@ golden: $(VENV)/.dev  ## Rewrite the golden files; read the difference before yo
 samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 	$(BIN)/python data/samples/generate.py
 
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+fuzz: $(VENV)/.fuzz  ## Fuzz the readers of logs, a minute each (FUZZ_SECONDS)
+	@for name in hubble calico goldmane documents; do \
+	  mkdir -p $(OUT)/fuzz/$$name; echo "fuzzing $$name"; \
+	  $(BIN)/python -m fuzz.target $$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 \
+	    -verbosity=0 -artifact_prefix=$(OUT)/fuzz/$$name- $(OUT)/fuzz/$$name fuzz/corpus/$$name \
+	    || exit 1; \
+	done
+
 bench: $(VENV)/.dev $(RIVALS)/.made  ## Benchmarks: ratios against the named rivals
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.evaluate
@@ -63,4 +76,4 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(RIVALS) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest rivals agreement format golden samples bench lock clean
+.PHONY: help demo test check pytest rivals agreement format golden samples fuzz bench lock clean

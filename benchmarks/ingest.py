@@ -1,11 +1,13 @@
-"""Times `ingest.load` against plain DuckDB on the same synthetic Hubble log.
+"""Times `ingest.load` against DuckDB and hubble-audit2policy on the same synthetic Hubble log.
 
-    python -m benchmarks.ingest [--lines 300000] [--bad 0.0] [--workers 2]
+    python -m benchmarks.ingest [--lines 300000] [--workers 2] [--repeat 3]
 
 The log is made from a seed: pods with the labels, node labels, both observation points and replies
-of a Cilium 1.19 exporter file, about 2 KB a line. The rival reads the columns that flowpolicy
-needs with `read_json` and writes them as zstd Parquet; it turns no reply around and keeps no
-reject. The figures are for a person to read: no test asserts on time.
+of a Cilium 1.19 exporter file, about 2 KB a line; a second one has 1 % of its lines torn. DuckDB
+reads the columns that flowpolicy needs with `read_json` and writes them as zstd Parquet: it turns
+no reply around, keeps no reject, and one torn line ends its read. hubble-audit2policy reads the log
+into counts of distinct flows. All take turns in one run. The figures are for a person to read: no
+test asserts on time.
 """
 
 from __future__ import annotations
@@ -14,15 +16,20 @@ import argparse
 import json
 import random
 import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import duckdb
 
 from ingest.load import load
+from ingest.store import open_store
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 NODE_LABELS = [
@@ -152,52 +159,66 @@ def write_log(path: Path, lines: int, bad: float, seed: int) -> None:
 
 
 def _peak_mib() -> float:
+    """Peak memory of this process and of the largest other one."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (own + 2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    return (own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+
+
+def _ours(log: Path, store: Path, workers: int | None) -> None:
+    shutil.rmtree(store, ignore_errors=True)
+    load([str(log)], store, workers=workers)
+
+
+def _duckdb(log: Path, out: Path) -> None:
+    duckdb.sql("SET enable_progress_bar = false")
+    duckdb.sql(RIVAL.format(log=log, out=out))
+
+
+def _peer(log: Path, out: Path) -> None:
+    command = [Path(sys.executable).with_name("hubble-audit2policy"), "--no-enrich", "-o", out, log]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def main() -> None:
-    """Make the log, read it with both, print the figures."""
+    """Make the logs, read them with all, print the figures."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--lines", type=int, default=300_000)
-    options.add_argument("--bad", type=float, default=0.0, help="share of torn lines")
     options.add_argument("--workers", type=int, default=None)
     options.add_argument("--repeat", type=int, default=3)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "events.log"
-        write_log(log, given.lines, given.bad, seed=7)
-        mib = log.stat().st_size / 2**20
-        print(
-            f"{given.lines:,} lines, {mib:,.0f} MiB, {mib * 2**20 / given.lines:,.0f} bytes a line"
-        )
-        ours = []
-        for number in range(given.repeat):
-            store = Path(folder) / f"store-{number}"
-            began = time.perf_counter()
-            summary = load([str(log)], store, workers=given.workers)
-            ours.append(time.perf_counter() - began)
-        parquet = sum(file.stat().st_size for file in (store / "flows").rglob("*.parquet"))
-        print(
-            f"flowpolicy: {sorted(ours)[len(ours) // 2]:.2f} s (median of {len(ours)}), "
-            f"{given.lines / min(ours):,.0f} lines/s at best, peak about {_peak_mib():,.0f} MiB, "
-            f"{parquet / max(summary.flows, 1):.1f} bytes of Parquet a flow, "
-            f"{summary.flows:,} flows, {sum(summary.rejects.values()):,} rejects"
-        )
-        if given.bad:
-            print("DuckDB: left out, one torn line ends its read")
-            return
-        rival = []
-        for number in range(given.repeat):
-            out = Path(folder) / f"rival-{number}.parquet"
-            began = time.perf_counter()
-            duckdb.sql(RIVAL.format(log=log, out=out))
-            rival.append(time.perf_counter() - began)
-        print(
-            f"DuckDB:     {sorted(rival)[len(rival) // 2]:.2f} s (median of {len(rival)}), "
-            f"{out.stat().st_size / given.lines:.1f} bytes of Parquet a line"
-        )
-        print(f"ratio flowpolicy / DuckDB: {min(ours) / min(rival):.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log, torn, store = folder / "events.log", folder / "torn.log", folder / "store"
+        write_log(log, given.lines, 0.0, seed=7)
+        write_log(torn, given.lines, 0.01, seed=7)
+        runs = {
+            "flowpolicy": lambda: _ours(log, store, given.workers),
+            "flowpolicy, 1 % torn": lambda: _ours(torn, folder / "torn", given.workers),
+            "DuckDB": lambda: _duckdb(log, folder / "rival.parquet"),
+        }
+        seconds: dict[str, list[float]] = {}
+        for _ in range(given.repeat):
+            for who, run in runs.items():
+                began = time.perf_counter()
+                run()
+                seconds.setdefault(who, []).append(time.perf_counter() - began)
+        peak = _peak_mib()
+        began = time.perf_counter()
+        _peer(log, folder / "policies")
+        seconds["hubble-audit2policy"] = [time.perf_counter() - began]
+        flows = open_store(store)
+        count = flows.flows().count_rows()
+        parquet = sum(file.stat().st_size for file in flows.files)
+        print(f"{given.lines:,} lines, {log.stat().st_size / 2**20:,.0f} MiB, {count:,} flows")
+        best = {who: min(times) for who, times in seconds.items()}
+        for who, times in seconds.items():
+            print(f"{who:22} {median(times):6.2f} s median, {best[who]:6.2f} s best, "
+                  f"{given.lines / best[who]:9,.0f} lines/s, "
+                  f"ratio to DuckDB {best[who] / best['DuckDB']:5.2f}")  # fmt: skip
+        print(f"1 % torn lines cost {best['flowpolicy, 1 % torn'] / best['flowpolicy']:.2f} times")
+        rival = (folder / "rival.parquet").stat().st_size / given.lines
+        print(f"{parquet / count:.1f} bytes of Parquet a flow; DuckDB {rival:.1f}")
+        print(f"peak of this process (DuckDB's work among it) and a worker: {peak:,.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ _STREAM_FIELDS = (b":", b"event:", b"id:", b"retry:")
 # goldmane/proto/api.proto
 _ACTIONS = {1: "Allow", 2: "Deny", 3: "Pass"}
 _REPORTERS = {1: "Src", 2: "Dst"}
-_TYPES = {1: "pod", 2: "hostendpoint", 3: "set", 4: "outside",
+_TYPES: dict[str | int, str] = {1: "pod", 2: "hostendpoint", 3: "set", 4: "outside",
           "WorkloadEndpoint": "pod", "HostEndpoint": "hostendpoint", "NetworkSet": "set",
           "Network": "outside", "wep": "pod", "hep": "hostendpoint", "ns": "set",
           "net": "outside"}  # fmt: skip
@@ -142,8 +142,7 @@ def _snake(value: Any) -> Any:
 
 
 def _word(value: Enum, words: dict[int, str]) -> str | None:
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
+    value = _number(value)
     return words.get(value, str(value)) if isinstance(value, int) else value
 
 
@@ -169,15 +168,17 @@ def _end(
     said: Enum, namespace: str | None, name: str | None, labels: str | None
 ) -> tuple[str | None, ...]:
     """The values of an end. Whisker leaves its type out: then names and labels must tell."""
-    kind = None if said in (None, 0) else _TYPES.get(_number(said))
+    kind = _TYPES.get(_number(said) or 0)
     name = _NETWORKS.get(name or "", name)
     if kind is None and name in ("pub", "pvt") and not unset(namespace):
         kind = "outside"
     return end(kind, namespace, None, name, labels)
 
 
-def _number(value: Enum) -> Any:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+def _number(value: Enum) -> Enum:
+    """An enum's number, also where it is written as text."""
+    is_number = isinstance(value, str) and len(value) < 10 and value.isdecimal()
+    return int(value or 0) if is_number else value
 
 
 def _hit(hit: Hit) -> str:

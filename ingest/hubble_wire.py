@@ -374,6 +374,6 @@ def word(value: Enum, names: dict[int, str]) -> str | None:
     """An enum as its word, whichever way it was written; an unknown number as its digits."""
     if value is None or value == 0:
         return None
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and len(value) < 10 and value.isdecimal():
         value = int(value)
     return names.get(value, str(value)) if isinstance(value, int) else value

@@ -209,19 +209,26 @@ def _outcomes(tasks: Iterator[_Task], workers: int | None) -> Iterator[tuple[_Ta
 
 
 def _pooled(tasks: Iterator[_Task], workers: int) -> Iterator[tuple[_Task, _Outcome]]:
+    """The tasks in other processes and in this one, which need not wait for them to start."""
     # Not forked: threads of Arrow may run in this process.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
+    others = workers - 1
+    pool = ProcessPoolExecutor(others, get_context("spawn"), initializer=_end_with_parent)
     pending: deque[tuple[_Task, Future[_Outcome]]] = deque()
     try:
         for task in tasks:
             # Blocks of one name wait for each other: the longer must find the shorter recorded.
-            while len(pending) > workers or any(task.name == other.name for other, _ in pending):
-                first, future = pending.popleft()
-                yield first, future.result()
-            pending.append((task, pool.submit(_work, task)))
+            while any(task.name == other.name for other, _ in pending):
+                yield _first(pending)
+            if sum(not future.done() for _, future in pending) < 2 * others:
+                pending.append((task, pool.submit(_work, task)))
+            else:
+                future = Future[_Outcome]()
+                future.set_result(_work(task))
+                pending.append((task, future))
+            while len(pending) > 3 * workers or (pending and pending[0][1].done()):
+                yield _first(pending)
         while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
+            yield _first(pending)
     except BrokenProcessPool as error:
         raise FlowpolicyError(
             "a worker process was killed, perhaps for want of memory; run the command again, "
@@ -229,6 +236,11 @@ def _pooled(tasks: Iterator[_Task], workers: int) -> Iterator[tuple[_Task, _Outc
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _first(pending: deque[tuple[_Task, Future[_Outcome]]]) -> tuple[_Task, _Outcome]:
+    task, future = pending.popleft()
+    return task, future.result()
 
 
 def _cpus() -> int:

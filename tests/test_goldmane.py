@@ -179,6 +179,7 @@ def test_an_event_stream_that_ends_with_an_error_leaves_a_gap() -> None:
         ({"source_namespace": "a\nb"}, "control character"),
         ({"action": "maybe"}, "unknown action"),
         ({"reporter": "3"}, "unknown reporter"),
+        ({"action": "9" * 5_000}, "unknown action"),
         ({"packets_in": "many"}, "wrong type"),
         ({"packets_in": -1}, "wrong type"),
         ({"policies": [1]}, "wrong type"),

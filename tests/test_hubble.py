@@ -637,6 +637,7 @@ GOOD = line(flow()).encode()
         (line(flow(destination_names=["a\nb"])).encode(), "control character"),
         (line(flow(l4={"ICMPv4": {"type": 256}})).encode(), "wrong type"),
         (b'{"flow":{"verdict":' + b"9" * 5_000 + b"}}", "wrong type"),
+        (b'{"flow":{"verdict":"' + b"9" * 5_000 + b'"}}', "unreadable time"),
         (GOOD.replace(b'"Type"', b'"verdict": "DROPPED", "Type"'), "duplicate key"),
         (GOOD.replace(b'"Type"', b'"x":1,"x":1,"Type"'), "duplicate key"),
         (GOOD.replace(b'"app=', b'"app=').replace(b'"ID"', b'"identity": 1, "ID"'), "duplicate key"),
