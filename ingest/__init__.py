@@ -1,13 +1,16 @@
 """Flow logs in, one Parquet dataset out; knows no policy.
 
-schema    FLOWS and REJECTS: every column with its meaning, unit, null and origin
-load      load(): sources into a store, in worker processes
+schema    FLOWS, REJECTS and GAPS: every column with its meaning, unit, null and origin
+load      load(): sources into a store; workers (other processes)
 sources   where lines come from: file, folder, glob, standard input, .gz, .zst; blocks of lines
+documents JSON that is not one record a line -> lines; wrappers takes off what shippers put around
 formats   FORMATS: one reader a log format; detect() names the format of a log
 hubble    Hubble lines -> Batch, no state between blocks; with it
-          hubble_wire (the JSON), hubble_signs (what an event means), hubble_ends (who the ends are)
-calico    Calico Enterprise records -> Batch
-batch     Batch: flows, skipped, rejects; the loop over lines that all formats share
+          hubble_wire (the JSON), hubble_signs (what an event means), hubble_ends (who the ends
+          are), hubble_rows (any line, carefully), hubble_bulk (what holds nothing new, quickly)
+calico    Calico Enterprise records -> Batch; goldmane: those of Calico Open Source; with them
+          calico_rows (what the two have in common)
+batch     Batch: flows, skipped, rejects, gaps; the loop over lines that all formats share
 columns   values -> Arrow columns
 values    what a name, address, port or time of a log must be
 store     the Parquet dataset: atomic, idempotent writes; reading

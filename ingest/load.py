@@ -8,29 +8,39 @@ run that is killed leaves whole blocks, which the next run knows and does not re
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, count
-from multiprocessing import connection, get_context, parent_process
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from ingest.batch import Batch, Gap, Reject, shown
-from ingest.errors import FlowpolicyError, SourceError, StoreError
+from ingest.errors import SourceError, StoreError
 from ingest.formats import FORMATS
 from ingest.schema import FLOWS
 from ingest.sources import LONGEST_LINE, Block, Source, data_of, expand
 from ingest.store import BlockRecord, Store, block_name, create_store, digest
+from ingest.workers import outcomes
 
-_POOL_FROM = 24 << 20  # bytes; a pool takes half a second to start
 
-Progress = Callable[[int, int | None], None]
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        bytes: uncompressed bytes that were read.
+        total: how many there are in all; None where that can't be known before.
+        lines: lines that were read.
+        rejects: those of them that are not understood.
+    """
+
+    bytes: int
+    total: int | None
+    lines: int
+    rejects: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class _Task:
     @property
     def name(self) -> str:
         return block_name(self.block.first, self.cluster, self.format)
+
+    @property
+    def size(self) -> int:
+        return self.block.length
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,7 @@ def load(
     format: str | None = None,
     cluster: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Read logs into a store, which is made where there is none.
 
@@ -134,8 +148,7 @@ def load(
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
         workers: processes that parse; None is one for each CPU.
-        progress: called with the uncompressed bytes read so far, and how many there are in all,
-            None where that can't be known before.
+        progress: called after each block.
 
     Raises:
         SourceError: a source is missing, unreadable, or of no known format.
@@ -150,7 +163,7 @@ def load(
     tallies = [_Tally() for _ in found]
     total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
     done = 0
-    for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
+    for task, outcome in outcomes(_tasks(found, formats, target.path, cluster), _work, workers):
         tally = tallies[task.number]
         if outcome.state == "new":
             with _as_store_error(target):
@@ -160,7 +173,9 @@ def load(
         tally.add(outcome)
         done += task.block.length
         if progress is not None:
-            progress(done, total)
+            lines = sum(tally.lines for tally in tallies)
+            rejects = sum(tally.rejects.total() for tally in tallies)
+            progress(Progress(done, total, lines, rejects))
     with _as_store_error(target):
         _record_sources(target, found, formats, tallies)
     return Summary(
@@ -192,71 +207,6 @@ def _tasks(
     for number, (source, format_) in enumerate(zip(sources, formats, strict=True)):
         for block in source.blocks():
             yield _Task(number, store, source.name, block, format_, cluster)
-
-
-def _outcomes(tasks: Iterator[_Task], workers: int | None) -> Iterator[tuple[_Task, _Outcome]]:
-    """Each task with its outcome, in order; in this process where there is little to do."""
-    workers = workers or _cpus()
-    begun, size = [], 0
-    while size < _POOL_FROM and (task := next(tasks, None)):
-        begun.append(task)
-        size += task.block.length
-    following = chain(begun, tasks)
-    if workers > 1 and size >= _POOL_FROM:
-        yield from _pooled(following, workers)
-    else:
-        yield from ((task, _work(task)) for task in following)
-
-
-def _pooled(tasks: Iterator[_Task], workers: int) -> Iterator[tuple[_Task, _Outcome]]:
-    """The tasks in other processes and in this one, which need not wait for them to start."""
-    # Not forked: threads of Arrow may run in this process.
-    others = workers - 1
-    pool = ProcessPoolExecutor(others, get_context("spawn"), initializer=_end_with_parent)
-    pending: deque[tuple[_Task, Future[_Outcome]]] = deque()
-    try:
-        for task in tasks:
-            # Blocks of one name wait for each other: the longer must find the shorter recorded.
-            while any(task.name == other.name for other, _ in pending):
-                yield _first(pending)
-            if sum(not future.done() for _, future in pending) < 2 * others:
-                pending.append((task, pool.submit(_work, task)))
-            else:
-                future = Future[_Outcome]()
-                future.set_result(_work(task))
-                pending.append((task, future))
-            while len(pending) > 3 * workers or (pending and pending[0][1].done()):
-                yield _first(pending)
-        while pending:
-            yield _first(pending)
-    except BrokenProcessPool as error:
-        raise FlowpolicyError(
-            "a worker process was killed, perhaps for want of memory; run the command again, "
-            "what was read is kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _first(pending: deque[tuple[_Task, Future[_Outcome]]]) -> tuple[_Task, _Outcome]:
-    task, future = pending.popleft()
-    return task, future.result()
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _end_with_parent() -> None:
-    """A worker waits for work for ever, even where the parent was killed: then end it."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(task: _Task) -> _Outcome:

@@ -19,10 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import ingest.load
 import ingest.sources
+import ingest.workers
 from ingest.errors import SourceError, StoreError
-from ingest.load import Summary, load
+from ingest.load import Progress, Summary, load
 from ingest.schema import FLOWS
 from ingest.store import open_store
 
@@ -197,7 +197,7 @@ def test_workers_end_when_the_run_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(text(range(20_000)) * 4)
     code = (
-        "import sys, ingest.sources as s, ingest.load as l; s.BLOCK = 100_000; l._POOL_FROM = 1\n"
+        "import sys, ingest.sources as s, ingest.load as l, ingest.workers as w; s.BLOCK = 100_000; w.POOL_FROM = 1\n"
         "if __name__ == '__main__': l.load([sys.argv[1]], sys.argv[2], workers=2)"
     )
     script = tmp_path / "run.py"
@@ -234,18 +234,18 @@ def children(parent: int) -> list[int]:
 def test_a_log_that_grew_between_runs_of_a_pool_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None
 ) -> None:
-    monkeypatch.setattr(ingest.load, "_POOL_FROM", 1)
+    monkeypatch.setattr(ingest.workers, "POOL_FROM", 1)
     for name, size in (("old.log", 37), ("mid.log", 41), ("new.log", 90)):
         (tmp_path / name).write_bytes(text(range(size)))
-    progress: list[tuple[int, int | None]] = []
+    progress: list[Progress] = []
     found = load(
         [str(tmp_path / "*.log")], tmp_path / "s", workers=2,
-        progress=lambda done, total: progress.append((done, total)),
+        progress=progress.append,
     )  # fmt: skip
     assert found.flows == 37 + 41 + 90
     assert len(rows(tmp_path / "s")) == 90
     size = sum(path.stat().st_size for path in tmp_path.glob("*.log"))
-    assert progress[-1] == (size, size)
+    assert progress[-1] == Progress(size, size, 37 + 41 + 90, 0)
 
 
 def test_fields_that_a_mask_took_from_a_log_are_said_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from records import CALICO, HUBBLE, WHISKER
 
 import ingest.load
 import ingest.sources
+import ingest.workers
 from ingest.errors import SourceError, StoreError
 from ingest.formats import FORMATS
 from ingest.load import load
@@ -118,7 +119,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_completes(
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
 ) -> None:
-    monkeypatch.setattr(ingest.load, "_POOL_FROM", 1)
+    monkeypatch.setattr(ingest.workers, "POOL_FROM", 1)
     log = tmp_path / "a.log"
     log.write_bytes(b"".join(map(line, range(3_000))) + b"{torn\n")
     with pytest.raises(StoreError, match="No space left on device; mend that and run"):

@@ -46,14 +46,17 @@ def command(
     reject with a reason, kept beside the store.
     """
     from ingest.load import load
+    from recommender.commands.progress import shown
 
-    summary = load(
-        sources,
-        store,
-        format=None if format_ == "auto" else format_,
-        cluster=cluster,
-        workers=workers,
-    )
+    with shown() as progress:
+        summary = load(
+            sources,
+            store,
+            format=None if format_ == "auto" else format_,
+            cluster=cluster,
+            workers=workers,
+            progress=progress,
+        )
     for note in summary.notes:
         options.say(note)
     counts: dict[str, Any] = {k: v for k, v in asdict(summary).items() if k != "notes"}

@@ -1,0 +1,67 @@
+"""How far `ingest` is: a bar on a terminal, elsewhere a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ingest.load import Progress
+from recommender.commands import options
+
+_EVERY = 10.0  # seconds between plain lines
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[Progress], None]]:
+    """Takes how far a run is, and shows it on standard error."""
+    if sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich import progress
+    from rich.console import Console
+
+    with progress.Progress(
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TextColumn("{task.fields[rate]:,.0f} lines/s  {task.fields[rejects]:,} rejects"),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task("", total=None, rate=0, rejects=0)
+        began = time.monotonic()
+
+        def show(now: Progress) -> None:
+            rate = now.lines / max(time.monotonic() - began, 1e-9)
+            bars.update(bar, completed=now.bytes, total=now.total, rate=rate, rejects=now.rejects)
+            bars.refresh()
+
+        yield show
+
+
+def _lines() -> Callable[[Progress], None]:
+    began = time.monotonic()
+    said = began
+
+    def show(now: Progress) -> None:
+        nonlocal said
+        moment = time.monotonic()
+        if moment - said < _EVERY:
+            return
+        said = moment
+        of = "" if now.total is None else f" of {now.total >> 20:,}"
+        rate = now.lines / (moment - began)
+        options.say(
+            f"read {now.bytes >> 20:,}{of} MiB, {now.lines:,} lines, {rate:,.0f} lines/s, "
+            f"{now.rejects:,} rejects"
+        )
+
+    return show
