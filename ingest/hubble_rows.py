@@ -168,13 +168,12 @@ class Reader:
             return "lost_events"
         if (status := found.node_status) is not None:
             state = text(word(status.state_change, hubble_wire.NODE_STATES))
-            for name in status.node_names or [node]:
-                told, slash, node = name.rpartition("/")
-                place = self._cluster or (told if slash else "") or cluster
-                self.gaps.append(
-                    Gap(text(place), text(node), time, None, "node_status", state,
-                        detail=text(status.message))
-                )  # fmt: skip
+            names = [name.rpartition("/") for name in status.node_names or [node]]
+            self.gaps += [
+                Gap(text(self._cluster or told or cluster), text(node), time, None, "node_status",
+                    state, detail=text(status.message))
+                for told, _, node in names
+            ]  # fmt: skip
             return "node_status"
         return "agent_event" if found.agent_event else "debug_event"
 
@@ -194,7 +193,7 @@ class Reader:
             facts.Type, facts.traffic_direction, facts.trace_observation_point,
             facts.trace_reason, facts.is_reply, facts.reply, transport.protocol,
             transport.icmp_type,
-*((None, None, None) if flags is None else (flags.SYN, flags.ACK, flags.RST)),
+            *((None, None, None) if flags is None else (flags.SYN, flags.ACK, flags.RST)),
             *((None, False, False) if l7 is None else l7.kind),
         )  # type: ignore[call-arg]  # fmt: skip
         seen = sign(said)

@@ -67,12 +67,13 @@ RUNS = """
 import os, sys, ingest.sources as s
 s.BLOCK = 8192
 from ingest.load import load
-for _ in sys.stdin:
+while sys.stdin.readline():
     run = os.fork()
     if not run:
         load([sys.argv[1]], sys.argv[2], workers=1)
         os._exit(0)
     print(run, flush=True)
+    sys.stdin.readline()  # until then the number is nobody else's, even where the run is over
     print(os.waitpid(run, 0)[1], flush=True)
 """
 
@@ -98,6 +99,8 @@ def test_a_run_killed_at_50_random_moments_loses_and_doubles_nothing(
         run = int(runs.stdout.readline())
         time.sleep(chance.random() * longest / 2)
         os.kill(run, signal.SIGKILL)
+        runs.stdin.write("wait\n")
+        runs.stdin.flush()
         if int(runs.stdout.readline()) == 0:
             shutil.rmtree(store)  # it was done before: begin anew
             continue
