@@ -50,6 +50,9 @@ format: $(VENV)/.dev  ## Format the code
 golden: $(VENV)/.dev  ## Rewrite the golden files; read the difference before you commit it
 	$(BIN)/python -m pytest -q tests/test_golden.py --update-golden
 
+protocols: $(VENV)/.dev  ## Generate the messages of the live protocols from their .proto files
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. ingest/protocols/*.proto
+
 samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 	$(BIN)/python data/samples/generate.py
 
@@ -76,4 +79,4 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(RIVALS) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest rivals agreement format golden samples fuzz bench lock clean
+.PHONY: help demo test check pytest rivals agreement format golden samples fuzz bench lock clean protocols

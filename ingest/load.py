@@ -26,21 +26,8 @@ from ingest.store import BlockRecord, Store, block_name, create_store, digest
 from ingest.workers import outcomes
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Args:
-        bytes: uncompressed bytes that were read.
-        total: how many there are in all; None where that can't be known before.
-        lines: lines that were read.
-        rejects: those of them that are not understood.
-    """
-
-    bytes: int
-    total: int | None
-    lines: int
-    rejects: int
+Progress = Callable[[int, int | None], None]
+Seen = Callable[[int, int, BlockRecord], None]
 
 
 @dataclass(frozen=True)
@@ -129,13 +116,14 @@ class _Tally:
 
 
 def load(
-    sources: Sequence[str],
-    store: str | Path,
+    sources: Sequence[str | Source],
+    store: str | Path | Store,
     *,
     format: str | None = None,
     cluster: str | None = None,
     workers: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
+    seen: Seen | None = None,
 ) -> Summary:
     """Read logs into a store, which is made where there is none.
 
@@ -143,23 +131,24 @@ def load(
     log that has grown only the new flows come to it.
 
     Args:
-        sources: files, folders, globs, or `-` for standard input.
-        store: the folder of the store.
+        sources: files, folders, globs, `-` for standard input, or sources that were opened.
+        store: the folder of the store, or one that was opened.
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
         workers: processes that parse; None is one for each CPU.
-        progress: called after each block.
+        progress: called with the uncompressed bytes read so far, and how many there are in all,
+            None where that can't be known before.
+        seen: called with each block that is in the store: the number of its source (those that
+            were opened come first), the bytes of the source before it, and its record.
 
     Raises:
         SourceError: a source is missing, unreadable, or of no known format.
         StoreError: the store can't be written, or is something else.
     """
     began = time.monotonic()
-    found, notes = expand(sources)
-    if not found:
-        raise SourceError(" ".join(notes) or f"{', '.join(sources)}: no flow log found.")
+    found, notes = _found(sources)
     formats = [_format_of(source, format) for source in found]
-    target = create_store(store)
+    target = store if isinstance(store, Store) else create_store(store)
     tallies = [_Tally() for _ in found]
     total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
     done = 0
@@ -171,6 +160,8 @@ def load(
                     outcome.record, task.source, outcome.rejects, tally.lines, outcome.gaps
                 )
         tally.add(outcome)
+        if seen is not None:
+            seen(task.number, task.block.offset, outcome.record)
         done += task.block.length
         if progress is not None:
             lines = sum(tally.lines for tally in tallies)
@@ -187,6 +178,15 @@ def load(
         seconds=time.monotonic() - began,
         notes=(*notes, *_notes(found, tallies)),
     )
+
+
+def _found(sources: Sequence[str | Source]) -> tuple[list[Source], list[str]]:
+    names = [source for source in sources if isinstance(source, str)]
+    expanded, notes = expand(names)
+    found = [*(source for source in sources if isinstance(source, Source)), *expanded]
+    if not found:
+        raise SourceError(" ".join(notes) or f"{', '.join(names)}: no flow log found.")
+    return found, notes
 
 
 def _format_of(source: Source, given: str | None) -> str:

@@ -121,7 +121,7 @@ def _add_files(name: str, found: dict[str, Source]) -> None:
     for path in paths:
         key = str(path.resolve())
         if key not in found:
-            found[key] = _open(path)
+            found[key] = open_source(path)
 
 
 def _add_folder(folder: Path, found: dict[str, Source]) -> list[str]:
@@ -131,7 +131,7 @@ def _add_folder(folder: Path, found: dict[str, Source]) -> list[str]:
         if key in found or not path.is_file():
             continue
         try:
-            source = _open(path)
+            source = open_source(path)
         except SourceError as error:
             notes.append(str(error))
             continue
@@ -145,7 +145,12 @@ def _add_folder(folder: Path, found: dict[str, Source]) -> list[str]:
     return notes
 
 
-def _open(path: Path) -> Source:
+def open_source(path: Path) -> Source:
+    """The source that a file, plain or compressed, or a pipe is.
+
+    Raises:
+        SourceError: it can't be read.
+    """
     name = str(path)
     try:
         if not path.is_file():

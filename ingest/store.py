@@ -21,7 +21,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from hashlib import blake2b, sha256
@@ -210,6 +209,26 @@ class Store:
         else:
             file.unlink(missing_ok=True)
 
+    def names(self, folder: str) -> list[str]:
+        """The files in a folder of the store, sorted; none where it is not there."""
+        found = self.path / folder
+        return sorted(file.name for file in found.iterdir()) if found.is_dir() else []
+
+    def read(self, name: str) -> bytes | None:
+        """A file of the store; None where there is none."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the store, in place of one that is there: whole, or not at all."""
+        _write(self.path, self.path / name, data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the store, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
     def has_source(self, name: str) -> bool:
         """Whether it was kept what was read from the source that begins with this block."""
         return (self.path / "sources" / f"{name}.json").exists()
@@ -306,40 +325,31 @@ def _quoted(cluster: str) -> str:
 
 
 def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) -> None:
-    aside = _aside(store)
-    with _whole(aside, file):
-        _write_table(aside, table.cast(schema.remove_metadata()), schema)
-
-
-def _write_table(file: Path, table: pa.Table, schema: pa.Schema) -> None:
+    sink = pa.BufferOutputStream()
     pq.write_table(
-        table,
-        file,
+        table.cast(schema.remove_metadata()),
+        sink,
         compression="zstd",
         use_dictionary=[c for c in schema.names if schema is not _STORED or c not in _PLAIN],
         column_encoding={"time": "DELTA_BINARY_PACKED"} if schema is _STORED else None,
     )
+    _write(store, file, sink.getvalue())
 
 
 def _write_json(store: Path, file: Path, value: Mapping[str, Any]) -> None:
-    aside = _aside(store)
-    with _whole(aside, file):
-        aside.write_text(json.dumps(value, indent=1, sort_keys=True))
+    _write(store, file, json.dumps(value, indent=1, sort_keys=True).encode())
 
 
-@contextmanager
-def _whole(aside: Path, file: Path) -> Iterator[None]:
-    """Put what is written aside in the place of the file; nothing of it stays where that fails."""
+def _write(store: Path, file: Path, data: bytes | pa.Buffer) -> None:
+    """Write a file, so that whoever looks sees the whole of it or what was there before."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = store / "tmp" / uuid.uuid4().hex
     try:
-        yield
+        aside.write_bytes(data)
         aside.replace(file)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-
-
-def _aside(store: Path) -> Path:
-    return store / "tmp" / uuid.uuid4().hex
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

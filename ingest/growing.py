@@ -1,0 +1,244 @@
+"""Growing: files that others write, rotate and truncate, read from where they were left.
+
+A file is known by its inode and by how it begins, so a log that was renamed is the same log, and
+one that begins anew under its old name is another. After a rotation the files beside it that have
+the same beginning of their name are read too: there is what was written since the last look. Most
+of it is in the store already, which the store knows by its content.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ingest.errors import SourceError
+from ingest.sources import Source, open_source
+from ingest.store import Store
+
+_HEAD = 4096  # bytes that tell a file from another
+_CHUNK = 1 << 20
+_SETTLED_SECONDS = 2  # a compressed file that is still being written looks torn
+_ABANDONED_SECONDS = 30  # then a last line without a line break is one
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far a file was read: `start` is where its last block begins, `end` where it stopped."""
+
+    inode: int
+    start: int
+    end: int
+    changed_ns: int
+    head: str
+    head_length: int
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A source that was given out, and what its file's state is once it is in the store."""
+
+    path: Path
+    key: Key
+    state: _State
+    start: int
+
+
+class Growing:
+    """Files, folders and globs, looked at again and again.
+
+    Args:
+        names: as for `load`.
+        store: keeps how far each file was read.
+        format: a key of FORMATS; None finds out for each file, and leaves out what has none.
+    """
+
+    is_waiting = False
+    has_ended = False
+
+    def __init__(self, names: Sequence[str], store: Store, format: str | None) -> None:
+        self._names, self._store, self._format = names, store, format
+        self._states: dict[Key, _State] = {}
+        self._last: dict[Path, Key] = {}
+        self._beside: set[Path] = set()
+        self._given: list[_Given] = []
+        self._others: set[Key] = set()
+        self._looked = 0.0
+        self.notes: list[str] = []
+
+    def changed(self) -> list[Source]:
+        """The files that have new lines, each from where its last block begins.
+
+        Raises:
+            SourceError: a file that was named can't be read.
+        """
+        self._given, sources = [], []
+        looked = time.time()
+        done: set[Path] = set()
+        while todo := sorted(set(self._paths()) - done):
+            done.update(todo)
+            for path in todo:
+                try:
+                    source = self._source(path)
+                except FileNotFoundError:
+                    continue  # it was rotated away under our hands
+                except OSError as error:
+                    why = error.strerror or error
+                    raise SourceError(f"{path}: can't be read: {why}.") from error
+                if source is not None:
+                    sources.append(source)
+        self._looked = looked
+        return sources
+
+    def settle(self, ends: Sequence[int]) -> None:
+        """Remember how far the files were read, now that the store has it."""
+        for given, before_last in zip(self._given, ends, strict=True):
+            state = _State(**{**asdict(given.state), "start": given.start + before_last})
+            self._states[given.key] = state
+            self._store.write(_checkpoint(given.path), json.dumps(asdict(state)).encode())
+
+    def close(self) -> None:
+        """Nothing is open between two looks."""
+
+    def _paths(self) -> Iterator[Path]:
+        for name in self._names:
+            path = Path(name)
+            if path.is_dir():
+                yield from (file for file in path.rglob("*") if file.is_file())
+            elif path.exists() or not glob.has_magic(name):
+                yield path
+            else:
+                found = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
+                yield from (file for file in found if file.is_file())
+        yield from self._beside
+
+    def _source(self, path: Path) -> Source | None:
+        """What is new in a file, and how far it will have been read; None: nothing."""
+        stat = path.stat()
+        key = (stat.st_dev, stat.st_ino)
+        if path not in self._last:
+            self._recall(path, key)
+        if self._last[path] != key:
+            self._look_beside(path)
+        self._last[path] = key
+        known = self._states.get(key)
+        if known is not None and (known.end, known.changed_ns) == (stat.st_size, stat.st_mtime_ns):
+            return None
+        if key in self._others and stat.st_size > _HEAD:
+            return None
+        age = time.time() - stat.st_mtime
+        source = open_source(path)
+        source.format = self._format or source.format
+        if source.format is None:
+            if not source.is_empty:
+                self._leave_out(path, key)
+            return None
+        if source.size is None:
+            return self._whole(path, key, source, stat) if age >= _SETTLED_SECONDS else None
+        return self._grown(path, key, source, known, stat, age)
+
+    def _leave_out(self, path: Path, key: Key) -> None:
+        if key not in self._others:
+            self._others.add(key)
+            self.notes.append(f"{path}: looks like no flow log and is left out.")
+
+    def _whole(self, path: Path, key: Key, source: Source, stat: os.stat_result) -> Source:
+        state = _State(stat.st_ino, 0, stat.st_size, stat.st_mtime_ns, "", 0)
+        self._given.append(_Given(path, key, state, 0))
+        return source
+
+    def _grown(
+        self,
+        path: Path,
+        key: Key,
+        source: Source,
+        known: _State | None,
+        stat: os.stat_result,
+        age: float,
+    ) -> Source | None:
+        size = source.size or 0
+        if known is not None and (size < known.end or _head(path, known.head_length) != known.head):
+            self._look_beside(path)
+            known = None
+        start = 0 if known is None else known.start
+        end = size if age >= _ABANDONED_SECONDS else _whole_lines(path, start, size)
+        if end <= (start if known is None else known.end):
+            return None
+        length = min(_HEAD, end)
+        state = _State(
+            stat.st_ino, start, end, stat.st_mtime_ns if end == size else 0,
+            _head(path, length), length,
+        )  # fmt: skip
+        self._given.append(_Given(path, key, state, start))
+        if start == 0:
+            return Source(source.name, end, source.format, False, source.chunks, source.trouble)
+        return Source(source.name, None, source.format, False, lambda: _read(path, start, end), [])
+
+    def _recall(self, path: Path, key: Key) -> None:
+        """Take up what an earlier run left of this path."""
+        self._last[path] = key
+        kept = self._store.read(_checkpoint(path))
+        if kept is None:
+            return
+        try:
+            state = _State(**_object(kept))
+        except (ValueError, TypeError):
+            return  # damaged: the file is read from its beginning
+        if state.inode == key[1]:
+            self._states.setdefault(key, state)
+        else:
+            self._last[path] = (key[0], state.inode)
+            self._looked = self._looked or state.changed_ns / 1e9
+
+    def _look_beside(self, path: Path) -> None:
+        """A log was rotated or truncated: what it was is beside it now, if anywhere."""
+        for other in path.parent.iterdir():
+            if other == path or not other.name.startswith(path.stem) or not other.is_file():
+                continue
+            if other.stat().st_mtime >= self._looked - _SETTLED_SECONDS:
+                self._beside.add(other)
+
+
+def _checkpoint(path: Path) -> str:
+    name = blake2b(os.fsencode(path.resolve()), digest_size=16).hexdigest()
+    return f"follow/{name}.json"
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError
+    return found
+
+
+def _head(path: Path, length: int) -> str:
+    with path.open("rb") as file:
+        return blake2b(file.read(length), digest_size=16).hexdigest()
+
+
+def _whole_lines(path: Path, start: int, size: int) -> int:
+    """Where the last whole line between two places ends; `start` where there is none."""
+    with path.open("rb") as file:
+        for stop in range(size, start, -_CHUNK):
+            place = max(start, stop - _CHUNK)
+            file.seek(place)
+            found = file.read(stop - place).rfind(b"\n")
+            if found >= 0:
+                return place + found + 1
+    return start
+
+
+def _read(path: Path, start: int, end: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end and (chunk := file.read(min(_CHUNK, end - start))):
+            start += len(chunk)
+            yield chunk
