@@ -13,18 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ingest.errors import SourceError
 from ingest.growing import Growing
 from ingest.load import Summary, load
+from ingest.security import LIVE_SCHEMES, Security
 from ingest.sources import Source
 from ingest.store import BlockRecord, Store, create_store
-
-if TYPE_CHECKING:
-    from ingest.live import Security
-
-LIVE_SCHEMES = ("hubble-relay://", "goldmane://")
 
 
 class Watched(Protocol):
@@ -65,6 +61,7 @@ class _Total:
 
     blocks: dict[str, tuple[int, int, dict[str, int], dict[str, int]]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    files: int = 0  # beside those of `names`
 
     def seen(self, _number: int, _offset: int, record: BlockRecord) -> None:
         self.blocks[record.name] = (record.lines, record.flows, record.skipped, record.rejects)
@@ -85,7 +82,7 @@ class _Total:
             skipped.update(some_skipped)
             rejects.update(some_rejects)
         return Summary(
-            files=len(self.names),
+            files=self.files + len(self.names),
             lines=sum(lines for lines, *_ in counts),
             flows=sum(flows for _, flows, *_ in counts),
             skipped=dict(sorted(skipped.items())),
@@ -137,7 +134,7 @@ def follow(
     files = [name for name in sources if name not in live]
     if files and not is_endless:
         read = load(files, target, format=format, cluster=cluster, workers=workers, seen=total.seen)
-        notes, files = list(read.notes), []
+        notes, files, total.files = list(read.notes), [], read.files
     watched: list[Watched] = [Growing(files, target, format)] if files else []
     try:
         for url in live:
@@ -184,7 +181,7 @@ def _tap(
     wake: threading.Event,
 ) -> Watched:
     try:
-        from ingest.live import Security, Tap
+        from ingest.live import Tap
     except ModuleNotFoundError as error:
         raise SourceError(
             f"{url}: live sources need more packages; install them with "

@@ -24,6 +24,7 @@ from ingest.store import Store
 
 _HEAD = 4096  # bytes that tell a file from another
 _CHUNK = 1 << 20
+ROUND = 64 << 20  # bytes of a file that are read at once; more than a block and a line may have
 _SETTLED_SECONDS = 2  # a compressed file that is still being written looks torn
 _ABANDONED_SECONDS = 30  # then a last line without a line break is one
 
@@ -61,7 +62,6 @@ class Growing:
         format: a key of FORMATS; None finds out for each file, and leaves out what has none.
     """
 
-    is_waiting = False
     has_ended = False
 
     def __init__(self, names: Sequence[str], store: Store, format: str | None) -> None:
@@ -73,6 +73,7 @@ class Growing:
         self._others: set[Key] = set()
         self._looked = 0.0
         self.notes: list[str] = []
+        self.is_waiting = False
 
     def changed(self) -> list[Source]:
         """The files that have new lines, each from where its last block begins.
@@ -80,12 +81,17 @@ class Growing:
         Raises:
             SourceError: a file that was named can't be read.
         """
-        self._given, sources = [], []
+        self._given = []
+        sources: list[Source] = []
+        self.is_waiting, taken = False, 0
         looked = time.time()
         done: set[Path] = set()
         while todo := sorted(set(self._paths()) - done):
             done.update(todo)
             for path in todo:
+                if taken > ROUND:
+                    self.is_waiting = True
+                    return sources
                 try:
                     source = self._source(path)
                 except FileNotFoundError:
@@ -95,6 +101,7 @@ class Growing:
                     raise SourceError(f"{path}: can't be read: {why}.") from error
                 if source is not None:
                     sources.append(source)
+                    taken += self._given[-1].state.end - self._given[-1].state.start
         self._looked = looked
         return sources
 
@@ -122,65 +129,76 @@ class Growing:
 
     def _source(self, path: Path) -> Source | None:
         """What is new in a file, and how far it will have been read; None: nothing."""
-        stat = path.stat()
-        key = (stat.st_dev, stat.st_ino)
-        if path not in self._last:
-            self._recall(path, key)
-        if self._last[path] != key:
-            self._look_beside(path)
-        self._last[path] = key
-        known = self._states.get(key)
-        if known is not None and (known.end, known.changed_ns) == (stat.st_size, stat.st_mtime_ns):
-            return None
-        if key in self._others and stat.st_size > _HEAD:
-            return None
-        age = time.time() - stat.st_mtime
-        source = open_source(path)
-        source.format = self._format or source.format
-        if source.format is None:
-            if not source.is_empty:
-                self._leave_out(path, key)
-            return None
-        if source.size is None:
-            return self._whole(path, key, source, stat) if age >= _SETTLED_SECONDS else None
-        return self._grown(path, key, source, known, stat, age)
+        with path.open("rb", buffering=0) as file:
+            stat = os.fstat(file.fileno())
+            key = (stat.st_dev, stat.st_ino)
+            if path not in self._last:
+                self._recall(path, key)
+            if self._last[path] != key:
+                self._look_beside(path)
+            self._last[path] = key
+            known = self._states.get(key)
+            seen = None if known is None else (known.end, known.changed_ns)
+            if seen == (stat.st_size, stat.st_mtime_ns):
+                return None
+            if key in self._others and stat.st_size > _HEAD:
+                return None
+            source = open_source(path)
+            source.format = self._format or source.format
+            if source.format is None:
+                if not source.is_empty:
+                    self._leave_out(path, key)
+                return None
+            if source.size is None:
+                return self._whole(path, key, source, stat)
+            return self._grown(path, file.fileno(), key, source, known)
 
     def _leave_out(self, path: Path, key: Key) -> None:
         if key not in self._others:
             self._others.add(key)
             self.notes.append(f"{path}: looks like no flow log and is left out.")
 
-    def _whole(self, path: Path, key: Key, source: Source, stat: os.stat_result) -> Source:
+    def _whole(self, path: Path, key: Key, source: Source, stat: os.stat_result) -> Source | None:
+        if time.time() - stat.st_mtime < _SETTLED_SECONDS:
+            return None
         state = _State(stat.st_ino, 0, stat.st_size, stat.st_mtime_ns, "", 0)
         self._given.append(_Given(path, key, state, 0))
         return source
 
     def _grown(
-        self,
-        path: Path,
-        key: Key,
-        source: Source,
-        known: _State | None,
-        stat: os.stat_result,
-        age: float,
+        self, path: Path, file: int, key: Key, source: Source, known: _State | None
     ) -> Source | None:
-        size = source.size or 0
-        if known is not None and (size < known.end or _head(path, known.head_length) != known.head):
+        """The lines from the last block on, at most ROUND bytes.
+
+        They are read here, from the file that was opened, and given out only if it still begins
+        as before: a log that is renamed or truncated meanwhile must not pass for this one.
+        """
+        stat = os.fstat(file)
+        if known is not None and (
+            stat.st_size < known.end or _head(file, known.head_length) != known.head
+        ):
             self._look_beside(path)
             known = None
-        start = 0 if known is None else known.start
-        end = size if age >= _ABANDONED_SECONDS else _whole_lines(path, start, size)
-        if end <= (start if known is None else known.end):
-            return None
+        is_left = time.time() - stat.st_mtime >= _ABANDONED_SECONDS
+        start, before = (0, 0) if known is None else (known.start, known.end)
+        while True:
+            data = _read(file, start, min(stat.st_size - start, ROUND))
+            lines, end = _whole_lines(file, data, start, stat.st_size, is_left=is_left)
+            if end > before:
+                break
+            if len(data) < ROUND or start == before:
+                return None
+            start = before  # a line so long that the last block ends before it
+        if known is not None and _head(file, known.head_length) != known.head:
+            return None  # the next look finds out what happened
+        self.is_waiting = self.is_waiting or len(data) == ROUND
         length = min(_HEAD, end)
-        state = _State(
-            stat.st_ino, start, end, stat.st_mtime_ns if end == size else 0,
-            _head(path, length), length,
-        )  # fmt: skip
-        self._given.append(_Given(path, key, state, start))
-        if start == 0:
-            return Source(source.name, end, source.format, False, source.chunks, source.trouble)
-        return Source(source.name, None, source.format, False, lambda: _read(path, start, end), [])
+        changed_ns = stat.st_mtime_ns if end == stat.st_size else 0
+        state = _State(key[1], start, end, changed_ns, _head(file, length), length)
+        # Behind a line that is longer than all that is read at once there is a new beginning.
+        begin = start if start + len(lines) == end else end
+        self._given.append(_Given(path, key, state, begin))
+        return Source(source.name, None, source.format, False, lambda: iter([lines]), [])
 
     def _recall(self, path: Path, key: Key) -> None:
         """Take up what an earlier run left of this path."""
@@ -219,26 +237,33 @@ def _object(text: bytes) -> dict[str, Any]:
     return found
 
 
-def _head(path: Path, length: int) -> str:
-    with path.open("rb") as file:
-        return blake2b(file.read(length), digest_size=16).hexdigest()
+def _head(file: int, length: int) -> str:
+    return blake2b(os.pread(file, length, 0), digest_size=16).hexdigest()
 
 
-def _whole_lines(path: Path, start: int, size: int) -> int:
-    """Where the last whole line between two places ends; `start` where there is none."""
-    with path.open("rb") as file:
-        for stop in range(size, start, -_CHUNK):
-            place = max(start, stop - _CHUNK)
-            file.seek(place)
-            found = file.read(stop - place).rfind(b"\n")
-            if found >= 0:
-                return place + found + 1
-    return start
+def _read(file: int, start: int, size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := os.pread(file, min(size, _CHUNK), start)):
+        parts.append(part)
+        start, size = start + len(part), size - len(part)
+    return b"".join(parts)
 
 
-def _read(path: Path, start: int, end: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < end and (chunk := file.read(min(_CHUNK, end - start))):
-            start += len(chunk)
-            yield chunk
+def _whole_lines(
+    file: int, data: bytes, start: int, size: int, *, is_left: bool
+) -> tuple[bytes, int]:
+    """The whole lines of what was read, and the place behind them.
+
+    A line that ends the file without a line break counts where the file was left alone; of one
+    that is longer than ROUND its beginning is returned, with the place behind all of it.
+    """
+    if is_left and start + len(data) == size:
+        return data, size
+    end = data.rfind(b"\n") + 1
+    if end or len(data) < ROUND:
+        return data[:end], start + end
+    for place in range(start + ROUND, size, _CHUNK):
+        found = os.pread(file, _CHUNK, place).find(b"\n")
+        if found >= 0:
+            return data, place + found + 1
+    return b"", start

@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import grpc
 from ingest import spool
 from ingest.errors import SourceError
 from ingest.live_protocols import PROTOCOLS, Protocol
+from ingest.security import Security
 from ingest.sources import BLOCK, Source
 from ingest.store import Store
 from ingest.values import MICROSECONDS
@@ -50,31 +50,13 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Security:
-    """How the server is to be trusted and what the client shows it.
-
-    Args:
-        is_plaintext: no TLS at all.
-        ca: certificates to trust, in PEM; None trusts those that gRPC comes with.
-        certificate, key: the client's own, in PEM; both or none.
-        server_name: the name on the server's certificate, where the address has another.
-    """
-
-    is_plaintext: bool = False
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
-
-
 class Tap:
     """A live source that is being received.
 
     Args:
         url: `hubble-relay://HOST:PORT` or `goldmane://HOST:PORT`.
         store: where its lines are kept; it goes on where the last run into it ended.
-        security: as above.
+        security: how to connect.
         cluster: as in `load`.
         since: microseconds from which on events are wanted, where the store has none of the source
             yet; None: all that the server keeps.

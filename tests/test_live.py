@@ -20,10 +20,11 @@ import ingest.live
 from ingest import spool
 from ingest.errors import SourceError
 from ingest.follow import follow
-from ingest.live import Security, address
+from ingest.live import address
 from ingest.live_protocols import PROTOCOLS
 from ingest.load import load
 from ingest.protocols import goldmane_pb2, hubble_pb2
+from ingest.security import Security
 from ingest.store import open_store
 from ingest.values import MICROSECONDS
 
@@ -230,7 +231,7 @@ def test_since_is_asked_for_where_the_store_has_nothing_yet(tmp_path: Path) -> N
 RUN = """
 import sys
 from ingest.follow import follow
-from ingest.live import Security
+from ingest.security import Security
 follow([sys.argv[1]], sys.argv[2], security=Security(is_plaintext=True), every_seconds=0.05)
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from recommender.commands import options
+from recommender.commands import following, options
 
 
 @click.command(
@@ -29,6 +29,7 @@ from recommender.commands import options
 @click.option("--cluster", metavar="NAME", help="Cluster name, where the log does not say it.")
 @click.option("--strict", is_flag=True, help="Exit 12 when a line was rejected.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; one a core unless given.")
+@following.following
 @options.output("text", "json")
 def command(
     sources: tuple[str, ...],
@@ -38,25 +39,25 @@ def command(
     strict: bool,
     workers: int | None,
     output: str,
+    **live: Any,
 ) -> None:
     """Read flow logs into a store.
 
-    SOURCE is a file (plain, .gz or .zst), a folder, a glob, or - for standard input. Reading the
-    same log again changes nothing. Every line ends as a flow, as skipped with a reason, or as a
-    reject with a reason, kept beside the store.
+    SOURCE is a file (plain, .gz or .zst), a folder, a glob, - for standard input, or live:
+    hubble-relay://HOST:PORT or goldmane://HOST:PORT. Reading the same log again changes nothing.
+    Every line ends as a flow, as skipped with a reason, or as a reject with a reason, kept beside
+    the store.
     """
     from ingest.load import load
     from recommender.commands.progress import shown
 
-    with shown() as progress:
-        summary = load(
-            sources,
-            store,
-            format=None if format_ == "auto" else format_,
-            cluster=cluster,
-            workers=workers,
-            progress=progress,
+    known = None if format_ == "auto" else format_
+    if following.is_wanted(sources, live):
+        summary = following.summary(
+            sources, store, format_=known, cluster=cluster, workers=workers, live=live
         )
+    else:
+        summary = load(sources, store, format=known, cluster=cluster, workers=workers)
     for note in summary.notes:
         options.say(note)
     counts: dict[str, Any] = {k: v for k, v in asdict(summary).items() if k != "notes"}
