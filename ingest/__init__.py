@@ -1,7 +1,11 @@
 """Flow logs in, one Parquet dataset out; knows no policy.
 
-schema    FLOWS, REJECTS and GAPS: every column with its meaning, unit, null and origin
-load      load(): sources into a store; workers (other processes)
+schema    FLOWS and REJECTS: every column with its meaning, unit, null and origin
+load      load(): sources into a store, in worker processes
+blocks    read_block(): one block of a source into the store, in a worker
+follow    follow(): what grows and what is live, round after round; with it
+          growing (files that are written, rotated, truncated), live (Hubble Relay, Goldmane),
+          live_protocols and protocols (their messages), spool (received lines), security
 sources   where lines come from: file, folder, glob, standard input, .gz, .zst; blocks of lines
 documents JSON that is not one record a line -> lines; wrappers takes off what shippers put around
 formats   FORMATS: one reader a log format; detect() names the format of a log
@@ -13,6 +17,7 @@ calico    Calico Enterprise records -> Batch; goldmane: those of Calico Open Sou
 batch     Batch: flows, skipped, rejects, gaps; the loop over lines that all formats share
 columns   values -> Arrow columns
 values    what a name, address, port or time of a log must be
-store     the Parquet dataset: atomic, idempotent writes; reading
+store     the Parquet dataset: atomic, idempotent writes; reading; records of what is in it
+compact   compact(): small files joined, old days removed
 errors    what can go wrong with a user's input, as one sentence
 """

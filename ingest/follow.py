@@ -18,9 +18,10 @@ from typing import Protocol
 from ingest.errors import SourceError
 from ingest.growing import Growing
 from ingest.load import Summary, load
+from ingest.records import BlockRecord
 from ingest.security import LIVE_SCHEMES, Security
 from ingest.sources import Source
-from ingest.store import BlockRecord, Store, create_store
+from ingest.store import Store, create_store
 
 
 class Watched(Protocol):

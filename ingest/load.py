@@ -11,19 +11,20 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Literal
 
-from ingest.batch import Batch, Gap, Reject, shown
-from ingest.errors import SourceError, StoreError
+from ingest.blocks import Outcome, State, Task, as_store_error, read_block
+from ingest.compact import writing
+from ingest.errors import FlowpolicyError, SourceError
 from ingest.formats import FORMATS
-from ingest.schema import FLOWS
-from ingest.sources import LONGEST_LINE, Block, Source, data_of, expand
-from ingest.store import BlockRecord, Store, block_name, create_store, digest
-from ingest.workers import outcomes
+from ingest.records import BlockRecord
+from ingest.sources import Source, expand
+from ingest.store import Store, create_store
 
 
 Progress = Callable[[int, int | None], None]
@@ -51,41 +52,6 @@ class Summary:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A block that is to be in the store; `number` is that of its source."""
-
-    number: int
-    store: Path
-    source: str
-    block: Block
-    format: str
-    cluster: str | None
-
-    @property
-    def name(self) -> str:
-        return block_name(self.block.first, self.cluster, self.format)
-
-    @property
-    def size(self) -> int:
-        return self.block.length
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a block.
-
-    Args:
-        state: `new`, its flows are in the store and it is to be recorded; `known`, it was recorded
-            before; `torn`, it is the beginning of a line, which may be whole the next time.
-    """
-
-    record: BlockRecord
-    rejects: list[Reject]
-    gaps: list[Gap]
-    state: Literal["new", "known", "torn"]
-
-
 @dataclass
 class _Tally:
     """Counts of a source, or of all."""
@@ -100,8 +66,7 @@ class _Tally:
     is_known: bool = True
     continues: bool = False
 
-    def add(self, outcome: _Outcome) -> None:
-        record = outcome.record
+    def add(self, record: BlockRecord, state: State) -> None:
         self.lines += record.lines
         self.flows += record.flows
         self.lost += record.lost
@@ -111,8 +76,8 @@ class _Tally:
             absent = frozenset(record.absent)
             self.absent = absent if self.absent is None else self.absent & absent
         self.blocks.append(record.name)
-        self.is_known = self.is_known and outcome.state == "known"
-        self.continues = self.continues or (outcome.state == "new" and bool(record.older))
+        self.is_known = self.is_known and state == "known"
+        self.continues = self.continues or (state == "new" and bool(record.older))
 
 
 def load(
@@ -152,23 +117,14 @@ def load(
     tallies = [_Tally() for _ in found]
     total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
     done = 0
-    for task, outcome in outcomes(_tasks(found, formats, target.path, cluster), _work, workers):
-        tally = tallies[task.number]
-        if outcome.state == "new":
-            with _as_store_error(target):
-                target.commit(
-                    outcome.record, task.source, outcome.rejects, tally.lines, outcome.gaps
-                )
-        tally.add(outcome)
-        if seen is not None:
-            seen(task.number, task.block.offset, outcome.record)
-        done += task.block.length
-        if progress is not None:
-            lines = sum(tally.lines for tally in tallies)
-            rejects = sum(tally.rejects.total() for tally in tallies)
-            progress(Progress(done, total, lines, rejects))
-    with _as_store_error(target):
-        _record_sources(target, found, formats, tallies)
+    with writing(target):
+        for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
+            _record(target, task, outcome, tallies[task.number], seen)
+            done += task.block.length
+            if progress is not None:
+                progress(done, total)
+        with as_store_error(target):
+            _record_sources(target, found, formats, tallies)
     return Summary(
         files=len(found),
         lines=sum(tally.lines for tally in tallies),
@@ -178,6 +134,20 @@ def load(
         seconds=time.monotonic() - began,
         notes=(*notes, *_notes(found, tallies)),
     )
+
+
+def _record(store: Store, task: Task, outcome: Outcome, tally: _Tally, seen: Seen | None) -> None:
+    states: list[tuple[BlockRecord, State]] = [
+        *((record, "known") for record in outcome.before),
+        (outcome.record, outcome.state),
+    ]
+    for record, state in states:
+        if state == "new":
+            with as_store_error(store):
+                store.commit(record, task.source, outcome.rejects, tally.lines, outcome.gaps)
+        tally.add(record, state)
+        if seen is not None:
+            seen(task.number, task.block.offset, record)
 
 
 def _found(sources: Sequence[str | Source]) -> tuple[list[Source], list[str]]:
@@ -203,90 +173,63 @@ def _format_of(source: Source, given: str | None) -> str:
 
 def _tasks(
     sources: list[Source], formats: list[str], store: Path, cluster: str | None
-) -> Iterator[_Task]:
+) -> Iterator[Task]:
     for number, (source, format_) in enumerate(zip(sources, formats, strict=True)):
         for block in source.blocks():
-            yield _Task(number, store, source.name, block, format_, cluster)
+            yield Task(number, store, source.name, block, format_, cluster)
 
 
-def _work(task: _Task) -> _Outcome:
-    """Read a block into the store, unless it is there; the parent records it."""
-    store, block = Store(task.store), task.block
+def _outcomes(tasks: Iterator[Task], workers: int | None) -> Iterator[tuple[Task, Outcome]]:
+    """Each task with its outcome, in order; in this process where there is little to do."""
+    workers = workers or _cpus()
+    begun, size = [], 0
+    while size < _POOL_FROM and (task := next(tasks, None)):
+        begun.append(task)
+        size += task.block.length
+    following = chain(begun, tasks)
+    if workers > 1 and size >= _POOL_FROM:
+        yield from _pooled(following, workers)
+    else:
+        yield from ((task, read_block(task)) for task in following)
+
+
+def _pooled(tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
+    # Not forked: threads of Arrow may run in this process.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
+    pending: deque[tuple[Task, Future[Outcome]]] = deque()
     try:
-        data = block.first if block.too_long else data_of(task.source, block)
-    except OSError as error:
-        raise SourceError(f"{task.source}: can't be read: {error.strerror}.") from error
-    place = _place(store, task, data)
-    if place.known is not None and place.known.length == len(data):
-        return _Outcome(place.known, [], [], "known")
-    batch = _too_long(data) if block.too_long else _parse(task, data)
-    state: Literal["new", "known", "torn"] = "new" if place.known is None else "known"
-    if {reject.reason for reject in batch.rejects} == {"torn last line"} and batch.lines == 1:
-        state = "torn"
-    if state == "new":
-        with _as_store_error(store):
-            store.write_flows(place.name, batch.flows)
-    record = BlockRecord(
-        name=place.name,
-        length=len(data),
-        digest=digest(data),
-        lines=batch.lines,
-        flows=batch.flows.num_rows,
-        skipped=batch.skipped,
-        rejects=dict(Counter(reject.reason for reject in batch.rejects)),
-        absent=sorted(batch.absent),
-        lost=batch.lost,
-        older=place.older,
-    )
-    return _Outcome(record, batch.rejects, batch.gaps, state)
-
-
-@contextmanager
-def _as_store_error(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreError(
-            f"{store.path}: can't be written: {why}; mend that and run the command again, what was "
-            "read is kept."
+        for task in tasks:
+            # Blocks of one name wait for each other: the longer must find the shorter recorded.
+            while len(pending) > workers or any(task.name == other.name for other, _ in pending):
+                first, future = pending.popleft()
+                yield first, future.result()
+            pending.append((task, pool.submit(read_block, task)))
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        raise FlowpolicyError(
+            "a worker process was killed, perhaps for want of memory; run the command again, "
+            "what was read is kept."
         ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a block belongs in the store.
-
-    Args:
-        known: the record of the block that has its lines already.
-        older: what the block replaces: shorter blocks that it begins with.
-    """
-
-    name: str
-    known: BlockRecord | None = None
-    older: list[tuple[int, str]] = field(default_factory=list)
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _place(store: Store, task: _Task, data: bytes) -> _Place:
-    for number in count():
-        name = block_name(task.block.first, task.cluster, task.format, number)
-        record = store.block(name)
-        if record is None:
-            return _Place(name)
-        if record.holds(len(data), digest(data)):
-            return _Place(name, known=record)
-        if record.length < len(data) and digest(data[: record.length]) == record.digest:
-            return _Place(name, older=[*record.older, (record.length, record.digest)])
-    raise AssertionError
+def _end_with_parent() -> None:
+    """A worker waits for work for ever, even where the parent was killed: then end it."""
+    parent = parent_process()
+    assert parent is not None
 
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
-def _parse(task: _Task, data: bytes) -> Batch:
-    return FORMATS[task.format].parse(data, cluster=task.cluster)
-
-
-def _too_long(data: bytes) -> Batch:
-    reject = Reject(1, "line too long", f"longer than {LONGEST_LINE:,} bytes", shown(data))
-    return Batch(FLOWS.empty_table(), {}, [reject], 1)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _sum(counters: Iterator[Counter[str]]) -> dict[str, int]:

@@ -6,12 +6,18 @@
     STORE/gaps/<block>.parquet                            GAPS
     STORE/blocks/<block>.json                             what is known of the block; written last
     STORE/sources/<block>.json                            what was read from the source
+    STORE/joins/<name>.json                               files that one file is to replace
+
+and what is left to go on from: STORE/live (see `spool`), STORE/follow (see `growing`).
 
 A block of lines is named by its first line. Reading the same lines again, under whatever file
 name, compressed or not, replaces files by the same files. A log that has grown ends in a longer
 block of the same name; its files replace those of the shorter one, which it begins with. Two
 blocks that begin with the same line and are not one the beginning of the other get two names.
 Every file is written aside and renamed, so whoever reads sees whole files only.
+
+Small files are joined (see `compact`) by a record in `joins` that names them, and then the file
+that has their rows: from the moment it is there, they are not read any more.
 """
 
 from __future__ import annotations
@@ -21,9 +27,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date
-from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -34,6 +39,7 @@ import pyarrow.parquet as pq
 from ingest.batch import Gap, Reject
 from ingest.columns import column
 from ingest.errors import StoreError
+from ingest.records import BlockRecord, Join, digest
 from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
 
 PARTITIONS = ("cluster", "day")
@@ -48,48 +54,14 @@ _STORED = pa.schema([c.remove_metadata() for c in FLOWS if c.name not in PARTITI
 # Where the file without rows lies; no flow is that old, a format rejects unset times.
 _EMPTY = Path("cluster=default", "day=1970-01-01", "empty.parquet")
 _PLAIN = ("time", "src_port")  # nearly every row has another value
+_WRITING: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [name for name in _STORED.names if name not in _PLAIN],
+    "column_encoding": {"time": "DELTA_BINARY_PACKED"},
+}
+_ROW_GROUP = 100_000  # rows that are held in memory when files are joined
 _LONGEST_VALUE = 120  # characters of a quoted cluster name in a path
 _STALE_SECONDS = 24 * 3600
-
-
-@dataclass(frozen=True)
-class BlockRecord:
-    """What is known of a block that is in the store: `lines` = flows + skipped + rejects.
-
-    Args:
-        length: bytes, of which `digest` is the digest.
-        absent, lost: as in Batch.
-        older: length and digest of the shorter blocks that this one replaced.
-        reader: how it was read; a block is read again when that changes.
-    """
-
-    name: str
-    length: int
-    digest: str
-    lines: int
-    flows: int
-    skipped: dict[str, int]
-    rejects: dict[str, int]
-    absent: list[str] = field(default_factory=list)
-    lost: int = 0
-    older: list[tuple[int, str]] = field(default_factory=list)
-    reader: int = SCHEMA_VERSION
-
-    def holds(self, length: int, digest: str) -> bool:
-        """Whether the store has the lines of this block, or of one that it replaced."""
-        seen = [(self.length, self.digest), *map(tuple, self.older)]
-        return (length, digest) in seen
-
-
-def digest(data: bytes) -> str:
-    """What tells the bytes of a block from others. SHA-256: most CPUs have it built in."""
-    return sha256(data).hexdigest()
-
-
-def block_name(first_line: bytes, cluster: str | None, format_: str, number: int = 0) -> str:
-    """The name of the block that begins with this line; `number` where others do as well."""
-    said = json.dumps([cluster, format_, number]).encode()
-    return blake2b(first_line, key=blake2b(said).digest(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -109,8 +81,21 @@ class Store:
 
     @property
     def files(self) -> list[Path]:
-        """The Parquet files of flows, sorted."""
-        return sorted((self.path / "flows").glob("*/*/*.parquet"))
+        """The Parquet files of flows, sorted, without those that a joined file replaces."""
+        found = set((self.path / "flows").glob("*/*/*.parquet"))
+        for join in self.joins():
+            if self.path / join.into in found:
+                found -= {self.path / name for name in join.parts}
+        return sorted(found)
+
+    def joins(self) -> list[Join]:
+        """The joins that have begun and not ended."""
+        found = []
+        for name in self.names("joins"):
+            record = _read_json(self.path / "joins" / name)
+            if record is not None:
+                found.append(Join(name, record["into"], record["parts"]))
+        return found
 
     def flows(self) -> pa.dataset.Dataset:
         """FLOWS, cluster and day from the path; without rows where nothing was read yet."""
@@ -119,10 +104,11 @@ class Store:
 
         keys = pa.schema([FLOWS.field(name).remove_metadata() for name in PARTITIONS])
         return ds.dataset(
-            self.path / "flows",
+            [str(file) for file in self.files],
             schema=FLOWS,
             format="parquet",
             partitioning=ds.HivePartitioning(keys, segment_encoding="uri"),
+            partition_base_dir=str(self.path / "flows"),
         )
 
     def rejects(self) -> pa.Table:
@@ -163,7 +149,7 @@ class Store:
     def block(self, name: str) -> BlockRecord | None:
         """What is known of a block; None where it is not, or not wholly, in the store."""
         record = _read_json(self.path / "blocks" / f"{name}.json")
-        if record is None or record.get("reader") != SCHEMA_VERSION:
+        if record is None or not (record.get("is_joined") or record["reader"] == SCHEMA_VERSION):
             return None
         return BlockRecord(**record)
 
@@ -174,6 +160,24 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             part = part.select(_STORED.names)
             _write_parquet(self.path, folder / f"{name}.parquet", part, _STORED)
+
+    def join_flows(self, into: str, parts: Sequence[str]) -> None:
+        """Write one file of flows with the rows of others, in little memory."""
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, _STORED, **_WRITING) as writer:
+            rows: list[pa.Table] = []
+            for name in parts:
+                rows.append(pq.read_table(self.path / name, schema=_STORED, partitioning=None))
+                if sum(table.num_rows for table in rows) >= _ROW_GROUP:
+                    writer.write_table(_by_time(rows))
+                    rows = []
+            if rows:
+                writer.write_table(_by_time(rows))
+        self.write(into, sink.getvalue())
+
+    def mark(self, record: BlockRecord) -> None:
+        """Keep what is known of a block, in place of what was."""
+        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
 
     def commit(
         self,
@@ -195,7 +199,7 @@ class Store:
         lines = [(source, first + line, *rest) for line, *rest in rejects]
         self._write_beside("rejects", record.name, REJECTS, lines)
         self._write_beside("gaps", record.name, GAPS, [(source, *gap) for gap in gaps])
-        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
+        self.mark(record)
 
     def _write_beside(
         self, folder: str, name: str, schema: pa.Schema, rows: Sequence[tuple[Any, ...]]
@@ -214,6 +218,10 @@ class Store:
         found = self.path / folder
         return sorted(file.name for file in found.iterdir()) if found.is_dir() else []
 
+    def has(self, name: str) -> bool:
+        """Whether the store has a file of that name."""
+        return (self.path / name).is_file()
+
     def read(self, name: str) -> bytes | None:
         """A file of the store; None where there is none."""
         try:
@@ -221,7 +229,7 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a file of the store, in place of one that is there: whole, or not at all."""
         _write(self.path, self.path / name, data)
 
@@ -302,6 +310,10 @@ def _remove_stale(folder: Path) -> None:
             shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
 
+def _by_time(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).sort_by("time")
+
+
 def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
     """The flows of each cluster and day; mostly there is one."""
     clusters, days = (flows[name].unique().to_pylist() for name in PARTITIONS)
@@ -329,9 +341,7 @@ def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) 
     pq.write_table(
         table.cast(schema.remove_metadata()),
         sink,
-        compression="zstd",
-        use_dictionary=[c for c in schema.names if schema is not _STORED or c not in _PLAIN],
-        column_encoding={"time": "DELTA_BINARY_PACKED"} if schema is _STORED else None,
+        **(_WRITING if schema is _STORED else {"compression": "zstd"}),
     )
     _write(store, file, sink.getvalue())
 

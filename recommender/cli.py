@@ -12,6 +12,7 @@ from ingest.errors import FlowpolicyError
 # Name, and the one line that `flowpolicy --help` shows: the modules stay unread until called.
 COMMANDS = {
     "ingest": "Read flow logs into a store.",
+    "compact": "Join the small files of a store, and remove old days.",
     "edges": "Show who talks to whom.",
     "recommend": "Propose least-privilege policies, checked against the logs.",
     "connectivity": "List all that a set of policies permits.",

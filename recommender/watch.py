@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import ibis
@@ -21,6 +21,8 @@ from recommender.classify import classified
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.inventory import Inventory
 from recommender.objects import read_inventory
+
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,11 @@ def watch(
         InventoryError: an inventory path cannot be read.
     """
     known = read_inventory(inventory) if inventory else None
-    with _opened(store, cluster) as (chosen, flows, backend):
+
+    def read(chosen: str, flows: ir.Table, backend: ibis.BaseBackend) -> Watched:
         return _watched(chosen, known, flows, backend, audited=audited)
+
+    return _reading(store, cluster, read)
 
 
 def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, frozenset[str]]:
@@ -64,25 +69,39 @@ def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, froze
     Raises:
         StoreError: as `watch`.
     """
-    with _opened(store, cluster) as (_, flows, backend):
+
+    def read(_: str, flows: ir.Table, backend: ibis.BaseBackend) -> dict[str, frozenset[str]]:
         return _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
 
+    return _reading(store, cluster, read)
 
-@contextmanager
-def _opened(
-    store: str | Path, cluster: str | None
-) -> Iterator[tuple[str, ir.Table, ibis.BaseBackend]]:
-    """The chosen cluster, its flows, and the engine that they are read with."""
+
+T = TypeVar("T")
+Reader = Callable[[str, ir.Table, ibis.BaseBackend], T]
+
+
+def _reading(store: str | Path, cluster: str | None, read: Reader[T]) -> T:
+    """What `read` makes of the chosen cluster, its flows and the engine that they are read with."""
     opened = open_store(store)
     chosen = _cluster(opened, cluster)
-    backend = ibis.duckdb.connect()
-    try:
-        yield chosen, _flows(opened, backend, chosen), backend
-    except duckdb.Error as error:
-        raise StoreError(
-            f"{store}: cannot be read ({str(error).splitlines()[0]}); remove the file that is "
-            "named, or the store, and ingest its logs again"
-        ) from error
+    for attempt in range(_ATTEMPTS):
+        state = opened.files
+        backend = ibis.duckdb.connect()
+        try:
+            return read(chosen, _flows(opened, backend, chosen), backend)
+        except duckdb.Error as error:
+            # Files are replaced and joined while others read: then they are read anew.
+            if attempt + 1 < _ATTEMPTS and opened.files != state:
+                continue
+            raise _unreadable(store, error) from error
+    raise AssertionError
+
+
+def _unreadable(store: str | Path, error: duckdb.Error) -> StoreError:
+    return StoreError(
+        f"{store}: cannot be read ({str(error).splitlines()[0]}); remove the file that is "
+        "named, or the store, and ingest its logs again"
+    )
 
 
 def _watched(
@@ -136,6 +155,9 @@ def _cluster(store: Store, cluster: str | None) -> str:
 def _flows(store: Store, backend: ibis.BaseBackend, cluster: str) -> ir.Table:
     # Partition values stay text: a cluster may be named 2026.
     flows = backend.read_parquet(
-        store.glob, hive_partitioning=True, hive_types_autocast=False, union_by_name=True
+        [str(file) for file in store.files],
+        hive_partitioning=True,
+        hive_types_autocast=False,
+        union_by_name=True,
     )
     return flows.filter(flows.cluster == cluster)
