@@ -17,6 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ingest.errors import StoreError
+from ingest.places import filesystem, reached
 from ingest.records import Join
 from ingest.store import Store
 
@@ -44,7 +45,7 @@ class Compacted:
 def writing(store: Store) -> Iterator[None]:
     """While blocks are written: no files are joined, and none are joined by half."""
     while True:
-        with _lock(store, alone=False):
+        with _lock(store, alone=False), reached(store.path, StoreError):
             if not store.joins():
                 yield
                 return
@@ -58,7 +59,7 @@ def _lock(store: Store, *, alone: bool) -> Iterator[None]:
 
     An object store has none: there nothing may write while files are joined.
     """
-    if fcntl is None or not isinstance(store.path, Path):
+    if fcntl is None or filesystem(store.path) is not None:
         yield
         return
     with (store.path / "lock").open("a+b") as file:
@@ -79,7 +80,7 @@ def compact(store: Store, *, keep_days: int | None = None, today: date) -> Compa
         StoreError: the store can't be written.
     """
     try:
-        with _lock(store, alone=True):
+        with _lock(store, alone=True), reached(store.path, StoreError):
             _complete(store)
             before = _sizes(store)
             removed = 0

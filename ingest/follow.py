@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ingest.buckets import Bucket
 from ingest.errors import SourceError
 from ingest.growing import Growing
 from ingest.load import Summary, load
+from ingest.places import is_remote
 from ingest.records import BlockRecord
 from ingest.security import LIVE_SCHEMES, Security
 from ingest.sources import Source
@@ -136,13 +138,11 @@ def follow(
     if files and not is_endless:
         read = load(files, target, format=format, cluster=cluster, workers=workers, seen=total.seen)
         notes, files, total.files = list(read.notes), [], read.files
-    watched: list[Watched] = [Growing(files, target, format)] if files else []
+    watched = _files(files, target, format)
     try:
         for url in live:
             # One by one, so that all that were opened are closed where one can't be.
-            watched.append(  # noqa: PERF401
-                _tap(url, target, cluster, security, since, is_endless, wake)
-            )
+            watched.append(_tap(url, target, cluster, security, since, is_endless, wake))
         for _ in _rounds(watched, every_seconds, stop, wake):
             before = total.counts()
             for one in watched:
@@ -152,6 +152,13 @@ def follow(
         for one in watched:
             one.close()
     return total.summary(time.monotonic() - began, notes)
+
+
+def _files(names: Sequence[str], store: Store, format: str | None) -> list[Watched]:
+    on_disk = [name for name in names if not is_remote(name)]
+    watched: list[Watched] = [Growing(on_disk, store, format)] if on_disk else []
+    watched += [Bucket(name, store, format) for name in names if is_remote(name)]
+    return watched
 
 
 def _rounds(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import SourceError
-from ingest.sources import Source, open_source
+from ingest.sources import Source, is_packed, open_source
 from ingest.store import Store
 
 _HEAD = 4096  # bytes that tell a file from another
@@ -150,6 +150,9 @@ class Growing:
                     self._leave_out(path, key)
                 return None
             if source.size is None:
+                packed = is_packed(os.pread(file.fileno(), 4, 0))
+                if packed and time.time() - stat.st_mtime < _SETTLED_SECONDS:
+                    return None
                 return self._whole(path, key, source, stat)
             return self._grown(path, file.fileno(), key, source, known)
 
@@ -158,9 +161,7 @@ class Growing:
             self._others.add(key)
             self.notes.append(f"{path}: looks like no flow log and is left out.")
 
-    def _whole(self, path: Path, key: Key, source: Source, stat: os.stat_result) -> Source | None:
-        if time.time() - stat.st_mtime < _SETTLED_SECONDS:
-            return None
+    def _whole(self, path: Path, key: Key, source: Source, stat: os.stat_result) -> Source:
         state = _State(stat.st_ino, 0, stat.st_size, stat.st_mtime_ns, "", 0)
         self._given.append(_Given(path, key, state, 0))
         return source

@@ -1,4 +1,4 @@
-"""Where lines come from: file, folder, glob or standard input, plain, gzip or zstd.
+"""Where lines come from: file, folder, glob, object or standard input, plain, gzip or zstd.
 
 A source is cut into blocks of whole lines. Where the cuts lie depends on the uncompressed bytes
 alone, so a log gives the same blocks plain or compressed; and when it has grown, all but the last
@@ -25,6 +25,7 @@ import pyarrow as pa
 from ingest.documents import is_document, lines
 from ingest.errors import SourceError
 from ingest.formats import detect
+from ingest.places import is_remote
 
 BLOCK = 16 << 20  # bytes
 LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
@@ -100,6 +101,12 @@ def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
     for name in names:
         if name == "-":
             found.setdefault(name, _stream(name, sys.stdin.buffer))
+        elif is_remote(name):
+            from ingest.buckets import bucket_sources
+
+            sources, some = bucket_sources(name)
+            found.update({source.name: source for source in sources})
+            notes += some
         elif Path(name).is_dir():
             notes += _add_folder(Path(name), found)
         else:
@@ -160,12 +167,21 @@ def open_source(path: Path) -> Source:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise SourceError(f"{name}: can't be read: {error.strerror or error}.") from error
+    if not is_packed(head) and not is_document(head):
+        return Source(name, size, detect(head), not head, lambda: iter(()), [])
+    return reopened(name, lambda: path.open("rb"))
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether a file that begins so is compressed."""
+    return head.startswith((_GZIP, _ZSTD))
+
+
+def reopened(name: str, opened: Callable[[], BinaryIO]) -> Source:
+    """The source that what can be opened again is: read once for its format, then for its lines."""
     trouble: list[str] = []
-    if head.startswith((_GZIP, _ZSTD)):
-        head = b"".join(_until(_chunks(path.open("rb"), name, []), _HEAD))
-    elif not is_document(head):
-        return Source(name, size, detect(head), not head, lambda: iter(()), trouble)
-    return _of_chunks(name, head, lambda: _chunks(path.open("rb"), name, trouble), trouble)
+    head = b"".join(_until(_chunks(opened(), name, []), _HEAD))
+    return _of_chunks(name, head, lambda: _chunks(opened(), name, trouble), trouble)
 
 
 def _of_chunks(

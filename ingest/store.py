@@ -14,7 +14,8 @@ A block of lines is named by its first line. Reading the same lines again, under
 name, compressed or not, replaces files by the same files. A log that has grown ends in a longer
 block of the same name; its files replace those of the shorter one, which it begins with. Two
 blocks that begin with the same line and are not one the beginning of the other get two names.
-Every file is written aside and renamed, so whoever reads sees whole files only.
+Every file is written aside and renamed, so whoever reads sees whole files only. In an object store
+it is put at its place at once, which shows it whole or not at all likewise.
 
 Small files are joined (see `compact`) by a record in `joins` that names them, and then the file
 that has their rows: from the moment it is there, they are not read any more.
@@ -39,6 +40,7 @@ import pyarrow.parquet as pq
 from ingest.batch import Gap, Reject
 from ingest.columns import column
 from ingest.errors import StoreError
+from ingest.places import filesystem, inside, place, put, reached
 from ingest.records import BlockRecord, Join, digest
 from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
 
@@ -69,10 +71,15 @@ class Store:
     """A flow store that was opened.
 
     Args:
-        path: its folder.
+        path: its folder, on disk or in an object store (see `places`).
     """
 
     path: Path
+
+    @property
+    def is_remote(self) -> bool:
+        """It lies in an object store, which DuckDB alone can't read."""
+        return filesystem(self.path) is not None
 
     @property
     def glob(self) -> str:
@@ -104,11 +111,12 @@ class Store:
 
         keys = pa.schema([FLOWS.field(name).remove_metadata() for name in PARTITIONS])
         return ds.dataset(
-            [str(file) for file in self.files],
+            [inside(file) for file in self.files],
             schema=FLOWS,
+            filesystem=filesystem(self.path),
             format="parquet",
             partitioning=ds.HivePartitioning(keys, segment_encoding="uri"),
-            partition_base_dir=str(self.path / "flows"),
+            partition_base_dir=inside(self.path / "flows"),
         )
 
     def rejects(self) -> pa.Table:
@@ -123,7 +131,7 @@ class Store:
 
     def _all(self, folder: str, schema: pa.Schema) -> pa.Table:
         files = sorted((self.path / folder).glob("*.parquet"))
-        tables = [pq.read_table(file, schema=schema) for file in files]
+        tables = [_read_parquet(file, schema) for file in files]
         return pa.concat_tables([schema.empty_table(), *tables])
 
     @property
@@ -157,7 +165,6 @@ class Store:
         """Write the flows of a block, one file for each cluster and day, replacing older ones."""
         for cluster, day, part in _parts(flows):
             folder = self.path / "flows" / f"cluster={_quoted(cluster)}" / f"day={day}"
-            folder.mkdir(parents=True, exist_ok=True)
             part = part.select(_STORED.names)
             _write_parquet(self.path, folder / f"{name}.parquet", part, _STORED)
 
@@ -167,7 +174,7 @@ class Store:
         with pq.ParquetWriter(sink, _STORED, **_WRITING) as writer:
             rows: list[pa.Table] = []
             for name in parts:
-                rows.append(pq.read_table(self.path / name, schema=_STORED, partitioning=None))
+                rows.append(_read_parquet(self.path / name, _STORED))
                 if sum(table.num_rows for table in rows) >= _ROW_GROUP:
                     writer.write_table(_by_time(rows))
                     rows = []
@@ -253,7 +260,12 @@ def open_store(path: str | Path) -> Store:
     Raises:
         StoreError: there is none, or a newer flowpolicy wrote it.
     """
-    folder = Path(path)
+    folder = place(path, StoreError)
+    with reached(folder, StoreError):
+        return _opened(folder)
+
+
+def _opened(folder: Path) -> Store:
     if not folder.exists():
         raise StoreError(f"{folder}: no such store; make one with `flowpolicy ingest`.")
     if not (folder / _MARK).is_file():
@@ -276,22 +288,30 @@ def create_store(path: str | Path) -> Store:
     Raises:
         StoreError: the folder holds something else, can't be written, or is of a newer schema.
     """
-    folder = Path(path)
+    folder = place(path, StoreError)
     try:
+        with reached(folder, StoreError):
+            return _created(folder)
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be written: {error.strerror or error}.") from error
+
+
+def _created(folder: Path) -> Store:
+    is_local = filesystem(folder) is None
+    if is_local:
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{folder}: not a folder; name a folder for the store.")
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / _MARK).exists() and {p.name for p in folder.iterdir()} - set(_FOLDERS):
+    if not (folder / _MARK).exists():
+        if folder.exists() and {p.name for p in folder.iterdir()} - set(_FOLDERS):
             raise StoreError(f"{folder}: holds other files; name a new or empty folder.")
+        _write_json(folder, folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
+    store = _opened(folder)
+    _add_empty_file(folder)
+    if is_local:
         for name in _FOLDERS:
             (folder / name).mkdir(exist_ok=True)
-        if not (folder / _MARK).exists():
-            _write_json(folder, folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
-        store = open_store(folder)
-        _add_empty_file(folder)
         _remove_stale(folder / "tmp")
-    except OSError as error:
-        raise StoreError(f"{folder}: can't be written: {error.strerror or error}.") from error
     return store
 
 
@@ -299,7 +319,6 @@ def _add_empty_file(folder: Path) -> None:
     """A file without rows, so that every reader of a new store finds the columns."""
     file = folder / "flows" / _EMPTY
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
         _write_parquet(folder, file, _STORED.empty_table(), _STORED)
 
 
@@ -346,14 +365,22 @@ def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) 
     _write(store, file, sink.getvalue())
 
 
+def _read_parquet(file: Path, schema: pa.Schema) -> pa.Table:
+    return pq.read_table(pa.BufferReader(file.read_bytes()), schema=schema)
+
+
 def _write_json(store: Path, file: Path, value: Mapping[str, Any]) -> None:
     _write(store, file, json.dumps(value, indent=1, sort_keys=True).encode())
 
 
 def _write(store: Path, file: Path, data: bytes | pa.Buffer) -> None:
     """Write a file, so that whoever looks sees the whole of it or what was there before."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if filesystem(file) is not None:
+        put(file, bytes(data))
+        return
     aside = store / "tmp" / uuid.uuid4().hex
+    for folder in (file.parent, aside.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         aside.write_bytes(data)
         aside.replace(file)

@@ -153,6 +153,9 @@ def _cluster(store: Store, cluster: str | None) -> str:
 
 
 def _flows(store: Store, backend: ibis.BaseBackend, cluster: str) -> ir.Table:
+    if store.is_remote:
+        flows = ibis.memtable(store.flows())
+        return flows.filter(flows.cluster == cluster)
     # Partition values stay text: a cluster may be named 2026.
     flows = backend.read_parquet(
         [str(file) for file in store.files],
