@@ -157,18 +157,19 @@ def _finish(store: Store, join: Join) -> None:
 
 
 def _remove_before(store: Store, first: date) -> int:
-    """Remove the flows of days before the first that is kept, and rejects of their blocks."""
+    """Remove the flows of days before the first that is kept, and what else their blocks have."""
     days = set()
     for file in store.files:
         day = date.fromisoformat(file.parent.name.partition("=")[2])
         if day < first and file.stem != "empty":
             store.remove(file.relative_to(store.path).as_posix())
             days.add(day)
-    for name in store.names("rejects"):
-        record = store.block(Path(name).stem)
-        newest = None if record is None else record.newest
-        file = store.path / "rejects" / name
-        written = datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
-        if (date.fromisoformat(newest) if newest else written) < first:
-            store.remove(f"rejects/{name}")
+    for folder in ("rejects", "gaps"):
+        for name in store.names(folder):
+            record = store.block(Path(name).stem)
+            newest = None if record is None else record.newest
+            written = (store.path / folder / name).stat().st_mtime
+            last = newest or datetime.fromtimestamp(written, UTC).date().isoformat()
+            if last < first.isoformat():
+                store.remove(f"{folder}/{name}")
     return len(days)

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from ingest.values import MICROSECONDS
 OVERLAP_SECONDS = 60
 _QUEUED = 20_000  # messages; then the server waits
 _FIRST_TRIES = 6  # a server that was never reached is given up
+_STRANGE = 100  # new messages after a break, and none that is known
 _LONGEST_WAIT_SECONDS = 30.0
 _QUIET_SECONDS = 40  # more than two of Goldmane's intervals
 _HOPELESS = {
@@ -48,6 +50,13 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+
+
+@dataclass(frozen=True)
+class _Connected:
+    """In the queue before what came over a new connection; the newest event before it."""
+
+    newest: int
 
 
 class Tap:
@@ -86,6 +95,8 @@ class Tap:
         self._queue = queue.Queue[Any](_QUEUED)
         self._seen: dict[bytes, int] = {}
         self._newest: int | None = None
+        self._unsure: int | None = None  # the newest event before the connection that is new
+        self._strange = 0  # messages since then of which none was known
         self._begun: list[tuple[int, bytes, int]] = []  # number, lines, newest event of a segment
         self._stop = threading.Event()
         self._call: Any = None
@@ -160,9 +171,36 @@ class Tap:
                 message = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if self._is_new(message):
+            if isinstance(message, _Connected):
+                self._unsure, self._strange = message.newest, 0
+                continue
+            is_new = self._is_new(message)
+            lines += self._gap(message, is_new=is_new)
+            if is_new:
                 lines += self._protocol.line(message)
         return bytes(lines)
+
+    def _gap(self, message: Any, *, is_new: bool) -> bytes:
+        """That the server has forgotten what came while nobody was connected, where that shows.
+
+        It was asked for a time of which events were received, so it sends some of them again; if
+        the first hundred are all new ones, it no longer has those, nor those that came after.
+        """
+        moment = self._protocol.moment(message)
+        if self._unsure is None or moment is None:
+            return b""
+        if not is_new:
+            self._unsure = None
+            return b""
+        self._strange += 1
+        if self._strange < _STRANGE or moment <= self._unsure:
+            return b""
+        since, self._unsure = self._unsure, None
+        self.notes.append(
+            f"{self.url}: connections may be missing, the server no longer keeps what came while "
+            "there was no connection to it."
+        )
+        return self._protocol.gap(since, moment)
 
     def _is_new(self, message: Any) -> bool:
         identity, moment = self._protocol.identity(message), self._protocol.moment(message)
@@ -178,6 +216,8 @@ class Tap:
         """Remember the events of a segment; the newest one's time."""
         newest = 0
         for line in lines.splitlines():
+            if not line.startswith(b"{"):
+                continue  # a gap
             message = _parsed(self._protocol, line)
             self._is_new(message)
             newest = max(newest, self._protocol.moment(message) or 0)
@@ -198,6 +238,8 @@ class Tap:
         received = self._newest
         while not self._stop.is_set():
             began = time.monotonic()
+            if received is not None:
+                self._put(_Connected(received))
             try:
                 for message in self._messages(received):
                     failures, was_reached, began = 0, True, time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -17,6 +18,7 @@ from google.protobuf import json_format
 from ingest.protocols import goldmane_pb2, hubble_pb2
 from ingest.values import MICROSECONDS
 
+_GAP = "flowpolicy was not connected, and the server no longer keeps what came meanwhile"
 _BUCKET_SECONDS = 15  # the only width that Goldmane streams
 _HELD_SECONDS = 3600  # what Goldmane keeps in memory (goldmane/DESIGN.md: 242 buckets)
 
@@ -35,6 +37,7 @@ class Protocol:
         moment: microseconds of an event; None where it tells no time.
         identity: the same for one event whenever it is sent, and different for any two.
         line: the event as a line of a log.
+        gap: that nothing is known of the time between two moments, as lines of a log.
         is_endless: the server never ends the stream, also where it was not asked to follow.
     """
 
@@ -46,6 +49,7 @@ class Protocol:
     moment: Callable[[Any], int | None]
     identity: Callable[[Any], bytes]
     line: Callable[[Any], bytes]
+    gap: Callable[[int, int], bytes]
     is_endless: bool
 
 
@@ -74,6 +78,19 @@ def _hubble_moment(message: Any) -> int | None:
     return None
 
 
+def _hubble_gap(since: int, until: int) -> bytes:
+    """As Relay would say it of a node, here of all nodes."""
+    states = ((since, hubble_pb2.NODE_UNAVAILABLE), (until, hubble_pb2.NODE_CONNECTED))
+    lines = b""
+    for moment, state in states:
+        message = hubble_pb2.GetFlowsResponse()
+        message.time.FromMicroseconds(moment)
+        message.node_status.state_change = state
+        message.node_status.message = _GAP
+        lines += _line(message, keeps_names=True)
+    return lines
+
+
 # --- Goldmane: goldmane/proto/api.proto of Calico -------------------------------------------------
 
 
@@ -95,6 +112,12 @@ def _goldmane_identity(message: Any) -> bytes:
     return _digest(goldmane_pb2.Flow(Key=message.flow.Key, start_time=message.flow.start_time))
 
 
+def _goldmane_gap(since: int, until: int) -> bytes:
+    """As Whisker ends a stream that failed."""
+    told = (datetime.fromtimestamp(m / MICROSECONDS, UTC).isoformat() for m in (since, until))
+    return f"error: {' to '.join(told)}: {_GAP}\n".encode()
+
+
 PROTOCOLS = {
     "hubble-relay": Protocol(
         format="hubble",
@@ -105,6 +128,7 @@ PROTOCOLS = {
         moment=_hubble_moment,
         identity=_digest,
         line=lambda message: _line(message, keeps_names=True),
+        gap=_hubble_gap,
         is_endless=False,
     ),
     "goldmane": Protocol(
@@ -116,6 +140,7 @@ PROTOCOLS = {
         moment=_goldmane_moment,
         identity=_goldmane_identity,
         line=lambda message: _line(message, keeps_names=False),
+        gap=_goldmane_gap,
         is_endless=True,
     ),
 }

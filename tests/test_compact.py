@@ -1,5 +1,6 @@
 """Joining the files of a store changes no answer, wherever it is ended, and loses nothing."""
 
+import gzip
 import json
 import os
 import random
@@ -10,9 +11,9 @@ import sys
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -64,9 +65,13 @@ def run(*words: str) -> Result:
 def test_every_answer_of_edges_is_the_same_before_and_after(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest.sources, "BLOCK", 200_000)
+    monkeypatch.setattr(ingest.sources, "BLOCK", 60_000)
     store, inventory = str(tmp_path / "s"), str(SAMPLES / "inventory.yaml")
-    load([str(SAMPLES / kind)], store, workers=1)
+    log = tmp_path / "day.log"
+    packed = SAMPLES / {"hubble": "hubble/node-1.jsonl.gz", "calico": "calico/flows.log.gz"}[kind]
+    with gzip.open(packed) as file:
+        log.write_bytes(b"".join(islice(file, 1_500)))
+    load([str(log)], store, workers=1)
     asked = [
         ["edges", "--store", store],
         ["edges", "--store", store, "--hourly", "-o", "json"],
@@ -74,14 +79,10 @@ def test_every_answer_of_edges_is_the_same_before_and_after(
         ["check", str(SAMPLES / "policies"), "--store", store, "--inventory", inventory],
     ]
     before = [run(*words).output for words in asked]
-    watched = watch(store, [inventory])
     found = compact(create_store(store), today=TODAY)
-    assert found.files_after < found.files_before / 3
+    assert found.files_after < found.files_before / 3, found
     assert found.bytes_after < found.bytes_before
     assert [run(*words).output for words in asked] == before
-    after = watch(store, [inventory])
-    pd.testing.assert_frame_equal(after.edges, watched.edges)
-    pd.testing.assert_frame_equal(after.hourly, watched.hourly)
     again = compact(create_store(store), today=TODAY)
     assert again.files_after == again.files_before == found.files_after
 

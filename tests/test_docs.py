@@ -51,6 +51,15 @@ def test_every_command_in_the_readme_runs_in_its_order(workplace: Path) -> None:
     assert (workplace / "out" / "policies" / "recommendation.json").exists()
 
 
+def test_the_commands_that_need_a_server_or_a_bucket_have_the_options_that_are_shown() -> None:
+    blocks = re.findall(r"```\n(flowpolicy .*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 4
+    for line in lines:
+        _, name, *words = shlex.split(line)
+        assert command(name).make_context(name, words).params["store"], line
+
+
 def test_every_command_is_in_the_readme() -> None:
     for name in COMMANDS:
         assert f"flowpolicy {name}" in README, name
@@ -70,7 +79,16 @@ def test_every_option_says_what_it_does_and_help_shows_an_example(name: str) -> 
 
 
 def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
-    for name in ("ingest", "edges", "recommend", "connectivity", "verdict", "diff", "check"):
+    for name in (
+        "ingest",
+        "compact",
+        "edges",
+        "recommend",
+        "connectivity",
+        "verdict",
+        "diff",
+        "check",
+    ):
         epilog = command(name).epilog
         assert epilog is not None
         line = epilog.split("Example:\n")[1].strip()

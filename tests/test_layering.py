@@ -14,6 +14,9 @@ MODULES = {
 # An outside package, and the modules (or packages, by a last dot) that may import it.
 HOMES = {
     "pyarrow.parquet": ("ingest.store",),
+    "grpc": ("ingest.live",),
+    "google.protobuf": ("ingest.live", "ingest.live_protocols", "ingest.protocols."),
+    "upath": ("ingest.places",),
     "click": ("recommender.cli", "recommender.commands."),
     "kubernetes": ("recommender.inventory",),
     "sklearn": ("recommender.patterns",),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import ingest.live
 from ingest import spool
 from ingest.errors import SourceError
 from ingest.follow import follow
+from ingest.formats import FORMATS
 from ingest.live import address
 from ingest.live_protocols import PROTOCOLS
 from ingest.load import load
@@ -231,6 +233,7 @@ def test_since_is_asked_for_where_the_store_has_nothing_yet(tmp_path: Path) -> N
 RUN = """
 import sys
 from ingest.follow import follow
+from ingest.formats import FORMATS
 from ingest.security import Security
 follow([sys.argv[1]], sys.argv[2], security=Security(is_plaintext=True), every_seconds=0.05)
 """
@@ -306,6 +309,26 @@ def test_a_follower_comes_back_to_a_server_that_was_away(tmp_path: Path, quick: 
     runner.join()
     again.stop(None)
     assert ports(store) == list(range(25))
+
+
+def test_what_the_server_has_forgotten_meanwhile_is_a_gap(tmp_path: Path) -> None:
+    relay = Relay()
+    start = now() - 1000 * MICROSECONDS
+    relay.kept = [event(n, moment=start + n * 1000) for n in range(200)]
+    server, port = relay_at(relay)
+    url, said = f"hubble-relay://127.0.0.1:{port}", []
+    for kept in (range(200), range(150, 300), range(450, 600)):
+        relay.kept = [event(n, moment=start + n * 1000) for n in kept]
+        said.clear()
+        follow([url], str(tmp_path / "s"), security=PLAIN, is_endless=False, said=said.append)
+        missing = any("no longer keeps" in sentence for sentence in said)
+        assert missing == (kept.start == 450)
+    server.stop(None)
+    assert ports(tmp_path / "s") == [*range(300), *range(450, 600)]
+    gaps = open_store(tmp_path / "s").gaps().to_pylist()
+    assert [gap["reason"] for gap in gaps] == ["NODE_UNAVAILABLE", "NODE_CONNECTED"]
+    assert gaps[0]["time"].timestamp() * MICROSECONDS == pytest.approx(start + 299_000)
+    assert "not connected" in gaps[0]["detail"]
 
 
 # --- TLS ------------------------------------------------------------------------------------------
@@ -419,3 +442,89 @@ def test_goldmane_is_asked_for_what_it_keeps_and_never_for_now() -> None:
     assert request(None, 10_000 * MICROSECONDS, True).start_time_gte == 6_400
     assert request(0, 10_000 * MICROSECONDS, True).start_time_gte == 1
     assert request(None, 0, True).start_time_gte == 1
+
+
+class Goldmane:
+    """A Goldmane that streams what it has, and then goes on for ever."""
+
+    def __init__(self, breaks: list[int] | None = None) -> None:
+        self.kept: list[Any] = []
+        self.breaks = breaks or []
+        self.asked: list[Any] = []
+
+    def stream(self, request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+        self.asked.append(request)
+        left = self.breaks.pop(0) if self.breaks else None
+        sent = 0
+        while context.is_active():
+            while sent < len(self.kept):
+                message = self.kept[sent]
+                sent += 1
+                if message.flow.start_time < request.start_time_gte:
+                    continue
+                if left == 0:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+                left = None if left is None else left - 1
+                yield message.SerializeToString()
+            time.sleep(0.01)
+
+
+def test_goldmane_is_read_until_now_without_gap_or_double(tmp_path: Path, quick: None) -> None:
+    goldmane = Goldmane(breaks=[5, 0, 12])
+    second = now() // MICROSECONDS
+    start = second - second % 15 - 600
+    goldmane.kept = [result(n, start + 15 * (n // 2)) for n in range(60)]
+    goldmane.kept.append(
+        result(60, second + 15)
+    )  # what comes later ends a run that does not follow
+    server, port = serve(
+        goldmane.stream, PROTOCOLS["goldmane"].method, goldmane_pb2.FlowStreamRequest
+    )
+    url = f"goldmane://127.0.0.1:{port}"
+    found = follow([url], str(tmp_path / "s"), security=PLAIN, is_endless=False)
+    assert (found.flows, found.rejects) == (60, {})
+    again = follow([url], str(tmp_path / "s"), security=PLAIN, is_endless=False)
+    server.stop(None)
+    assert again.flows == 60
+    rows = open_store(tmp_path / "s").flows().to_table().to_pylist()
+    assert sorted(row["dst_port"] for row in rows) == list(range(1000, 1060))
+    (row,) = (row for row in rows if row["dst_port"] == 1000)
+    assert (row["format"], row["verdict"], row["reporter"]) == ("goldmane", "allowed", "dst")
+    assert (row["src_pod_prefix"], row["dst_namespace"]) == ("web-7d9c-", "shop")
+    assert row["connections"] == 3
+    assert goldmane.asked[0].aggregation_interval == 15
+
+
+def test_a_gap_of_goldmane_is_read_as_one() -> None:
+    lines = PROTOCOLS["goldmane"].gap(1_000 * MICROSECONDS, 2_000 * MICROSECONDS)
+    batch = FORMATS["goldmane"].parse(lines)
+    assert (batch.lines, len(batch.rejects), len(batch.gaps)) == (1, 0, 1)
+    assert "1970-01-01T00:16:40+00:00 to 1970-01-01T00:33:20" in (batch.gaps[0].detail or "")
+
+
+def test_the_generated_messages_are_those_of_the_proto_files(tmp_path: Path) -> None:
+    for name in ("hubble", "goldmane"):
+        proto = Path("ingest", "protocols", f"{name}.proto")
+        subprocess.run(
+            [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", f"--python_out={tmp_path}", str(proto)],
+            cwd=ROOT, check=True,
+        )  # fmt: skip
+        made, kept = (
+            re.search(
+                r"AddSerializedFile\((.*)\)",
+                (folder / "ingest" / "protocols" / f"{name}_pb2.py").read_text(),
+            )
+            for folder in (tmp_path, ROOT)
+        )
+        assert made is not None
+        assert kept is not None
+        assert made[1] == kept[1], "run `make protocols`"
+
+
+def test_live_sources_without_their_packages_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ingest.live")
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(SourceError, match=r"flowpolicy\[live\]"):
+        follow(["hubble-relay://127.0.0.1:1"], str(tmp_path / "s"))
