@@ -106,10 +106,17 @@ class Bucket:
         """The objects that are new or were replaced, whole.
 
         Raises:
-            SourceError: the object store can't be reached.
+            SourceError: the object store can't be reached, and never was.
         """
         self._given, sources = {}, []
-        for key, info in objects(self._name):
+        try:
+            found = objects(self._name)
+        except SourceError as error:
+            if not self._read:
+                raise
+            self.notes.append(str(error))
+            return []
+        for key, info in found:
             state = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or info)
             if self._read.get(key) == state:
                 continue

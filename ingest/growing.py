@@ -94,11 +94,9 @@ class Growing:
                     return sources
                 try:
                     source = self._source(path)
-                except FileNotFoundError:
-                    continue  # it was rotated away under our hands
-                except OSError as error:
-                    why = error.strerror or error
-                    raise SourceError(f"{path}: can't be read: {why}.") from error
+                except (OSError, SourceError) as error:
+                    self._pass_over(path, error)
+                    continue
                 if source is not None:
                     sources.append(source)
                     taken += self._given[-1].state.end - self._given[-1].state.start
@@ -155,6 +153,23 @@ class Growing:
                     return None
                 return self._whole(path, key, source, stat)
             return self._grown(path, file.fileno(), key, source, known)
+
+    def _pass_over(self, path: Path, error: OSError | SourceError) -> None:
+        """Go on without a file that can't be read now; the next look tries again.
+
+        Raises:
+            SourceError: it is the first look, and whoever started it can still mend it.
+        """
+        if not path.exists():
+            if not self._looked:
+                self.notes.append(f"{path}: not there yet.")
+            return  # else it was rotated away under our hands
+        said = str(error)
+        if isinstance(error, OSError):
+            said = f"{path}: can't be read: {error.strerror or error}."
+        if not self._looked:
+            raise SourceError(said) from error
+        self.notes.append(said)
 
     def _leave_out(self, path: Path, key: Key) -> None:
         if key not in self._others:

@@ -206,10 +206,11 @@ class Tap:
         identity, moment = self._protocol.identity(message), self._protocol.moment(message)
         if identity in self._seen:
             return False
-        # A clock that is ahead must not hide what others send.
-        moment = min(_now() if moment is None else moment, _now())
-        self._seen[identity] = moment
-        self._newest = max(self._newest or 0, moment)
+        # What tells no time can't say how far the source was read.
+        self._seen[identity] = (self._newest or 0) if moment is None else moment
+        if moment is not None:
+            # A clock that is ahead must not hide what others send.
+            self._newest = max(self._newest or 0, min(moment, _now()))
         return True
 
     def _learn(self, lines: bytes) -> int:

@@ -8,6 +8,8 @@ run that is killed leaves whole blocks, which the next run knows and does not re
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -222,6 +224,7 @@ def _cpus() -> int:
 
 def _end_with_parent() -> None:
     """A worker waits for work for ever, even where the parent was killed: then end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = parent_process()
     assert parent is not None
 

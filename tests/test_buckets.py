@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
+import ingest.buckets
 import ingest.places
 import ingest.sources
 from ingest.buckets import Bucket
@@ -198,8 +199,12 @@ def test_a_run_killed_at_any_moment_is_completed_by_the_next(bucket: str, tmp_pa
     assert numbers(store) == list(range(600))
 
 
+def gone(_name: str) -> None:
+    raise SourceError("s3://x: can't be reached.")
+
+
 def test_new_and_replaced_objects_are_followed_and_known_after_a_restart(
-    bucket: str, tmp_path: Path
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = create_store(tmp_path / "s")
     name = f"s3://{bucket}/logs/*.log"
@@ -220,6 +225,12 @@ def test_new_and_replaced_objects_are_followed_and_known_after_a_restart(
     assert look(watched) == 2
     assert look(Bucket(name, store, None)) == 0
     assert numbers(tmp_path / "s") == [0, 1, 2, 5]
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest.buckets, "objects", gone)
+        assert look(watched) == 0
+    assert watched.notes == ["s3://x: can't be reached."]
+    with pytest.raises(SourceError, match="no such object"):
+        look(Bucket(f"s3://{bucket}/none/", store, None))
 
 
 def test_what_is_wrong_is_said_in_one_sentence(

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import ingest.growing
 import ingest.sources
+from ingest.errors import SourceError
 from ingest.follow import follow
 from ingest.growing import Growing
 from ingest.load import load
@@ -200,6 +201,40 @@ def test_new_files_in_a_folder_are_found_and_other_files_are_said_once(tmp_path:
     ]
 
 
+def test_a_log_that_is_not_there_yet_is_waited_for(rounds: Rounds) -> None:
+    log = rounds.path.parent / "events.log"
+    rounds.look()
+    assert rounds.growing.notes == [f"{log}: not there yet."]
+    log.write_bytes(lines(0))
+    rounds.look()
+    assert numbers(rounds.path) == [0]
+
+
+def test_a_file_that_may_not_be_read_stops_the_first_look_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "a.log").write_bytes(lines(0))
+    rounds = Rounds(tmp_path / "s", str(folder))
+    rounds.look()
+    (folder / "b.log").write_bytes(lines(1))
+    (folder / "c.log").write_bytes(lines(2))
+    real = ingest.growing.open_source
+
+    def opened(path: Path) -> Any:
+        if path.name == "b.log":  # as if it were not ours; root, who may run this, reads all
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(ingest.growing, "open_source", opened)
+    rounds.look()
+    with pytest.raises(SourceError, match=r"b\.log: can't be read: Permission denied"):
+        Rounds(tmp_path / "t", str(folder)).look()
+    assert numbers(rounds.path) == [0, 2]
+    assert "b.log: can't be read" in rounds.growing.notes[0]
+
+
 def test_much_at_once_is_read_in_parts_and_a_line_without_end_is_a_reject(
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +286,7 @@ RUN = """
 import sys
 import ingest.sources, ingest.growing
 ingest.sources.BLOCK, ingest.growing._SETTLED_SECONDS = 2_000, 0
+from ingest.errors import SourceError
 from ingest.follow import follow
 follow([sys.argv[1]], sys.argv[2], every_seconds=0.05, workers=1)
 """

@@ -218,6 +218,41 @@ def test_fields_that_are_not_declared_make_no_event_another_one(tmp_path: Path) 
     assert b"secret" not in kept
 
 
+def test_a_message_without_a_time_does_not_say_how_far_a_source_was_read(tmp_path: Path) -> None:
+    relay = Relay()
+    start = now() - 3000 * MICROSECONDS
+    status = hubble_pb2.GetFlowsResponse()
+    status.node_status.state_change = hubble_pb2.NODE_CONNECTED
+    status.time.FromMicroseconds(now())
+    relay.kept = [status, *(event(n, moment=start + n * MICROSECONDS) for n in range(300))]
+    server, port = relay_at(relay)
+    url = f"hubble-relay://127.0.0.1:{port}"
+    follow([url], str(tmp_path / "s"), security=PLAIN, is_endless=False)
+    relay.kept += [event(n, moment=start + n * MICROSECONDS) for n in range(300, 310)]
+    follow([url], str(tmp_path / "s"), security=PLAIN, is_endless=False)
+    server.stop(None)
+    assert ports(tmp_path / "s") == list(range(310))
+    assert relay.asked[1].since.ToMicroseconds() == start + 239 * MICROSECONDS
+
+
+def test_a_clock_that_is_ahead_neither_hides_nor_doubles_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    relay, clock = Relay(breaks=[40, 30, 50, 90]), now()
+    # Every tenth comes from a node that is 50 s ahead, at the end also of the clock here.
+    relay.kept = [
+        event(n, moment=clock + (n if n % 10 else n + 50) * MICROSECONDS) for n in range(200)
+    ]
+    server, port = relay_at(relay)
+    monkeypatch.setattr(ingest.live, "_now", lambda: clock + 200 * MICROSECONDS)
+    follow(
+        [f"hubble-relay://127.0.0.1:{port}"], str(tmp_path / "s"), security=PLAIN,
+        is_endless=False, every_seconds=0.02,
+    )  # fmt: skip
+    server.stop(None)
+    assert ports(tmp_path / "s") == list(range(200))
+
+
 def test_since_is_asked_for_where_the_store_has_nothing_yet(tmp_path: Path) -> None:
     relay = Relay()
     start = now() - 100 * MICROSECONDS
