@@ -7,7 +7,8 @@ follow    follow(): what grows and what is live, round after round; with it
           growing (files that are written, rotated, truncated), live (Hubble Relay, Goldmane),
           live_protocols and protocols (their messages), spool (received lines), security
 sources   where lines come from: file, folder, glob, standard input, .gz, .zst; blocks of lines
-documents JSON that is not one record a line -> lines; wrappers takes off what shippers put around
+packed    the bytes of compressed streams; documents: of JSON that is no record a line
+buckets   logs in object stores; places: paths on disk and in object stores
 formats   FORMATS: one reader a log format; detect() names the format of a log
 hubble    Hubble lines -> Batch, no state between blocks; with it
           hubble_wire (the JSON), hubble_signs (what an event means), hubble_ends (who the ends

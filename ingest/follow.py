@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ingest.blocks import as_store_error
 from ingest.buckets import Bucket
 from ingest.errors import SourceError
 from ingest.growing import Growing
@@ -209,18 +210,19 @@ def _tap(
 def _read_changes(
     watched: Watched, store: Store, total: _Total, cluster: str | None, workers: int | None
 ) -> None:
-    sources = watched.changed()
-    if not sources:
-        return
-    ends = [0] * len(sources)
+    with as_store_error(store):
+        sources = watched.changed()
+        if not sources:
+            return
+        ends = [0] * len(sources)
 
-    def seen(number: int, offset: int, record: BlockRecord) -> None:
-        ends[number] = offset
-        total.seen(number, offset, record)
+        def seen(number: int, offset: int, record: BlockRecord) -> None:
+            ends[number] = offset
+            total.seen(number, offset, record)
 
-    total.names.update(source.name for source in sources)
-    load(sources, store, cluster=cluster, workers=workers, seen=seen)
-    watched.settle(ends)
+        total.names.update(source.name for source in sources)
+        load(sources, store, cluster=cluster, workers=workers, seen=seen)
+        watched.settle(ends)
 
 
 def _say(

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import SourceError
-from ingest.sources import Source, is_packed, open_source
+from ingest.packed import is_packed
+from ingest.sources import Source, open_source
 from ingest.store import Store
 
 _HEAD = 4096  # bytes that tell a file from another

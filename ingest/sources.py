@@ -8,37 +8,28 @@ block stay as they were, and the last becomes longer.
 from __future__ import annotations
 
 import glob
-import gzip
-import io
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
-
-import pyarrow as pa
+from typing import BinaryIO, Protocol
 
 from ingest.documents import is_document, lines
 from ingest.errors import SourceError
 from ingest.formats import detect
+from ingest.packed import is_packed, unpacked
 from ingest.places import is_remote
 
 BLOCK = 16 << 20  # bytes
 LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
-EXPANSION = 256  # times its size a compressed log may become: most become 10 to 50 times
-EXPANSION_FREE = 256 << 20  # bytes to which any may expand
 FIRST = 64 << 10  # bytes of a first line that are kept
 _HEAD = 256 << 10
-_CHUNK = 1 << 20
 # As lumberjack names them, Hubble's exporter among others: events-2025-01-31T10-20-30.000.log.
 _ROTATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?(?=\.log(\.gz)?$)")
 _LATER = "~"  # sorts behind every digit
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -172,16 +163,11 @@ def open_source(path: Path) -> Source:
     return reopened(name, lambda: path.open("rb"))
 
 
-def is_packed(head: bytes) -> bool:
-    """Whether a file that begins so is compressed."""
-    return head.startswith((_GZIP, _ZSTD))
-
-
 def reopened(name: str, opened: Callable[[], BinaryIO]) -> Source:
     """The source that what can be opened again is: read once for its format, then for its lines."""
     trouble: list[str] = []
-    head = b"".join(_until(_chunks(opened(), name, []), _HEAD))
-    return _of_chunks(name, head, lambda: _chunks(opened(), name, trouble), trouble)
+    head = b"".join(_until(unpacked(opened(), name, []), _HEAD))
+    return _of_chunks(name, head, lambda: unpacked(opened(), name, trouble), trouble)
 
 
 def _of_chunks(
@@ -199,7 +185,7 @@ def _of_chunks(
 def _stream(name: str, stream: BinaryIO) -> Source:
     """A stream is read once: what was read to know its format is given out again."""
     trouble: list[str] = []
-    chunks = _chunks(stream, name, trouble)
+    chunks = unpacked(stream, name, trouble)
     begun = list(_until(chunks, _HEAD))
     return _of_chunks(name, b"".join(begun), lambda: chain(begun, chunks), trouble)
 
@@ -208,72 +194,6 @@ def _until(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     while size > 0 and (chunk := next(chunks, None)):
         size -= len(chunk)
         yield chunk
-
-
-def _chunks(stream: BinaryIO, name: str, trouble: list[str]) -> Iterator[bytes]:
-    """The uncompressed bytes; where the rest can't be had, `trouble` says why."""
-    file = (
-        io.BufferedReader(cast("io.RawIOBase", stream)) if not hasattr(stream, "peek") else stream
-    )
-    magic = file.peek(4)[:4]
-    try:
-        if magic.startswith(_GZIP):
-            packed = _Counted(file)
-            unzipped = gzip.GzipFile(fileobj=packed)
-            yield from _expanded(lambda: unzipped.read1(_CHUNK), packed, name, trouble)
-        elif magic == _ZSTD:
-            packed = _Counted(file)
-            plain = pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
-            yield from _expanded(lambda: plain.read(_CHUNK), packed, name, trouble)
-        else:
-            yield from iter(lambda: file.read(_CHUNK), b"")
-    except EOFError:
-        trouble.append(_cut_off(name))
-    except (OSError, zlib.error) as error:
-        trouble.append(
-            _cut_off(name)
-            if "Truncated" in str(error)
-            else f"{name}: unreadable from some point on ({error}); the lines before it were kept."
-        )
-    finally:
-        if name != "-":
-            file.close()
-
-
-class _Counted(io.RawIOBase):
-    """A stream that knows how many bytes were read from it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.count += len(data)
-        return data
-
-
-def _expanded(
-    read: Callable[[], bytes], packed: _Counted, name: str, trouble: list[str]
-) -> Iterator[bytes]:
-    """What `read` gives, as long as it is no more than compressed logs can become."""
-    size = 0
-    while chunk := read():
-        size += len(chunk)
-        if size > EXPANSION_FREE and size > EXPANSION * packed.count:
-            trouble.append(
-                f"{name}: expands to more than {EXPANSION} times its size, as no log does; the "
-                "rest was not read. If it is one, decompress it first."
-            )
-            return
-        yield chunk
-
-
-def _cut_off(name: str) -> str:
-    return f"{name}: its compressed data ends early; the lines before the end were kept."
 
 
 class _Text(Protocol):

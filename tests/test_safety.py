@@ -17,7 +17,9 @@ import pyarrow as pa
 import pytest
 from records import CALICO, HUBBLE, WHISKER
 
+import ingest.blocks
 import ingest.load
+import ingest.packed
 import ingest.sources
 import ingest.workers
 from ingest.errors import SourceError, StoreError
@@ -159,7 +161,7 @@ def test_a_source_that_changes_while_it_is_read(
 ) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(b"".join(map(line, range(200))))
-    really, reads = ingest.load.data_of, 0
+    really, reads = ingest.blocks.data_of, 0
 
     def data_of(name: str, block: Block) -> bytes:
         nonlocal reads
@@ -174,7 +176,7 @@ def test_a_source_that_changes_while_it_is_read(
                     log.write_bytes(b"".join(map(line, range(230))))
         return really(name, block)
 
-    monkeypatch.setattr(ingest.load, "data_of", data_of)
+    monkeypatch.setattr(ingest.blocks, "data_of", data_of)
     if change == "grown":
         load([str(log)], tmp_path / "s", workers=1)
     else:
@@ -206,7 +208,7 @@ def test_two_runs_into_one_store_at_once_of_logs_that_share_lines(
 def test_a_decompression_bomb_is_stopped_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(ingest.sources, "EXPANSION_FREE", 4 << 20)
+    monkeypatch.setattr(ingest.packed, "EXPANSION_FREE", 4 << 20)
     data = b"".join(map(line, range(100))) + (b" " * 1023 + b"\n") * 60_000
     packed = gzip.compress(data) if kind == "gz" else pa.Codec("zstd").compress(data, asbytes=True)
     (tmp_path / "bomb").write_bytes(packed)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ingest.packed
 import ingest.sources
 from ingest.errors import SourceError
 from ingest.sources import Block, Source, data_of, expand
@@ -40,7 +41,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ingest.sources, "BLOCK", 100)
     patch.setattr(ingest.sources, "LONGEST_LINE", 300)
     patch.setattr(ingest.sources, "FIRST", 50)
-    patch.setattr(ingest.sources, "_CHUNK", 64)
+    patch.setattr(ingest.packed, "_CHUNK", 64)
     patch.setattr(ingest.sources._File, "WINDOW", 32)
 
 
