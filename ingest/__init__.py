@@ -1,14 +1,13 @@
 """Flow logs in, one Parquet dataset out; knows no policy.
 
-schema    FLOWS and REJECTS: every column with its meaning, unit, null and origin
-load      load(): sources into a store, in worker processes
-blocks    read_block(): one block of a source into the store, in a worker
+schema    FLOWS, REJECTS and GAPS: every column with its meaning, unit, null and origin
+load      load(): sources into a store; blocks (one block of a source), workers (other processes)
 follow    follow(): what grows and what is live, round after round; with it
           growing (files that are written, rotated, truncated), live (Hubble Relay, Goldmane),
           live_protocols and protocols (their messages), spool (received lines), security
-sources   where lines come from: file, folder, glob, standard input, .gz, .zst; blocks of lines
-packed    the bytes of compressed streams; documents: of JSON that is no record a line
-buckets   logs in object stores; places: paths on disk and in object stores
+sources   where lines come from: file, folder, glob, standard input; blocks of lines; with it
+          packed (.gz, .zst), buckets (object stores), places (paths on disk and in them)
+documents JSON that is not one record a line -> lines; wrappers takes off what shippers put around
 formats   FORMATS: one reader a log format; detect() names the format of a log
 hubble    Hubble lines -> Batch, no state between blocks; with it
           hubble_wire (the JSON), hubble_signs (what an event means), hubble_ends (who the ends

@@ -38,6 +38,11 @@ class Task:
         """The name that the block has where no other has it; no two of one name at a time."""
         return block_name(self.block.first, self.cluster, self.format)
 
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return self.block.length
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -7,30 +7,39 @@ run that is killed leaves whole blocks, which the next run knows and does not re
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import chain
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 from ingest.blocks import Outcome, State, Task, as_store_error, read_block
 from ingest.compact import writing
-from ingest.errors import FlowpolicyError, SourceError
+from ingest.errors import SourceError
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord
 from ingest.sources import Source, expand
 from ingest.store import Store, create_store
+from ingest.workers import outcomes
 
-
-Progress = Callable[[int, int | None], None]
 Seen = Callable[[int, int, BlockRecord], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        bytes: uncompressed bytes that were read.
+        total: how many there are in all; None where that can't be known before.
+        lines: lines that were read.
+        rejects: those of them that are not understood.
+    """
+
+    bytes: int
+    total: int | None
+    lines: int
+    rejects: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def load(
     format: str | None = None,
     cluster: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
     seen: Seen | None = None,
 ) -> Summary:
     """Read logs into a store, which is made where there is none.
@@ -103,8 +112,7 @@ def load(
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
         workers: processes that parse; None is one for each CPU.
-        progress: called with the uncompressed bytes read so far, and how many there are in all,
-            None where that can't be known before.
+        progress: called after each block.
         seen: called with each block that is in the store: the number of its source (those that
             were opened come first), the bytes of the source before it, and its record.
 
@@ -119,12 +127,13 @@ def load(
     tallies = [_Tally() for _ in found]
     total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
     done = 0
+    tasks = _tasks(found, formats, target.path, cluster)
     with writing(target):
-        for task, outcome in _outcomes(_tasks(found, formats, target.path, cluster), workers):
+        for task, outcome in outcomes(tasks, read_block, workers):
             _record(target, task, outcome, tallies[task.number], seen)
             done += task.block.length
             if progress is not None:
-                progress(done, total)
+                progress(_progress(done, total, tallies))
         with as_store_error(target):
             _record_sources(target, found, formats, tallies)
     return Summary(
@@ -181,58 +190,9 @@ def _tasks(
             yield Task(number, store, source.name, block, format_, cluster)
 
 
-def _outcomes(tasks: Iterator[Task], workers: int | None) -> Iterator[tuple[Task, Outcome]]:
-    """Each task with its outcome, in order; in this process where there is little to do."""
-    workers = workers or _cpus()
-    begun, size = [], 0
-    while size < _POOL_FROM and (task := next(tasks, None)):
-        begun.append(task)
-        size += task.block.length
-    following = chain(begun, tasks)
-    if workers > 1 and size >= _POOL_FROM:
-        yield from _pooled(following, workers)
-    else:
-        yield from ((task, read_block(task)) for task in following)
-
-
-def _pooled(tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
-    # Not forked: threads of Arrow may run in this process.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
-    pending: deque[tuple[Task, Future[Outcome]]] = deque()
-    try:
-        for task in tasks:
-            # Blocks of one name wait for each other: the longer must find the shorter recorded.
-            while len(pending) > workers or any(task.name == other.name for other, _ in pending):
-                first, future = pending.popleft()
-                yield first, future.result()
-            pending.append((task, pool.submit(read_block, task)))
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
-    except BrokenProcessPool as error:
-        raise FlowpolicyError(
-            "a worker process was killed, perhaps for want of memory; run the command again, "
-            "what was read is kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _end_with_parent() -> None:
-    """A worker waits for work for ever, even where the parent was killed: then end it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _progress(done: int, total: int | None, tallies: Sequence[_Tally]) -> Progress:
+    lines = sum(tally.lines for tally in tallies)
+    return Progress(done, total, lines, sum(tally.rejects.total() for tally in tallies))
 
 
 def _sum(counters: Iterator[Counter[str]]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -98,6 +99,7 @@ def _cpus() -> int:
 
 def _end_with_parent() -> None:
     """A worker waits for work for ever, even where the parent was killed: then end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = parent_process()
     assert parent is not None
 

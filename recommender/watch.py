@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from recommender.endpoints import inventory_of_flows, resolve
 from recommender.inventory import Inventory
 from recommender.objects import read_inventory
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,27 @@ def _reading(store: str | Path, cluster: str | None, read: Reader[T]) -> T:
     opened = open_store(store)
     chosen = _cluster(opened, cluster)
     for attempt in range(_ATTEMPTS):
-        state = opened.files
-        backend = ibis.duckdb.connect()
+        state = _state(opened)
+        # A file that is replaced must not be read as a mixture of both.
+        backend = ibis.duckdb.connect(enable_external_file_cache=False)
         try:
             return read(chosen, _flows(opened, backend, chosen), backend)
         except duckdb.Error as error:
             # Files are replaced and joined while others read: then they are read anew.
-            if attempt + 1 < _ATTEMPTS and opened.files != state:
+            if attempt + 1 < _ATTEMPTS and _state(opened) != state:
                 continue
             raise _unreadable(store, error) from error
     raise AssertionError
+
+
+def _state(store: Store) -> list[tuple[str, int, float]]:
+    """Name, bytes and time of each file of flows: another when any of them is."""
+    found = []
+    for file in store.files:
+        with suppress(FileNotFoundError):  # it was replaced or joined just now
+            stat = file.stat()
+            found.append((file.name, stat.st_size, stat.st_mtime))
+    return found
 
 
 def _unreadable(store: str | Path, error: duckdb.Error) -> StoreError:

@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 import ingest.buckets
 import ingest.places
 import ingest.sources
+import ingest.workers
 from ingest.buckets import Bucket
 from ingest.compact import compact
 from ingest.errors import SourceError, StoreError
@@ -143,7 +144,7 @@ def test_a_cluster_with_a_name_of_numbers_or_slashes_is_read_from_a_bucket(bucke
 def test_worker_processes_write_to_a_bucket(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest.load, "_POOL_FROM", 10_000)
+    monkeypatch.setattr(ingest.workers, "POOL_FROM", 10_000)
     monkeypatch.setattr(ingest.sources, "BLOCK", 4_000)
     log = tmp_path / "a.log"
     log.write_bytes(lines(*range(150)))

@@ -57,7 +57,10 @@ def command(
             sources, store, format_=known, cluster=cluster, workers=workers, live=live
         )
     else:
-        summary = load(sources, store, format=known, cluster=cluster, workers=workers)
+        with shown() as progress:
+            summary = load(
+                sources, store, format=known, cluster=cluster, workers=workers, progress=progress
+            )
     for note in summary.notes:
         options.say(note)
     counts: dict[str, Any] = {k: v for k, v in asdict(summary).items() if k != "notes"}
