@@ -122,6 +122,7 @@ class Judge:
         if asked is None:
             return True
         if isinstance(asked, str):
-            ports = {} if isinstance(server, str) else server["ports"]
+            # A host-network pod is its node here, and nodes have no named ports.
+            ports = {} if isinstance(server, str) or server.get("host") else server["ports"]
             return ports.get(asked) == (protocol, port)
         return asked <= port <= (spec.get("endPort") or asked)
