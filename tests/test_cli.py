@@ -527,17 +527,30 @@ def test_names_from_logs_choose_no_path_and_break_no_yaml(tmp_path: Path) -> Non
         assert ".." not in path.relative_to(out).parts
 
 
-def test_help_answers_without_heavy_imports() -> None:
+JUDGED = f"'{POLICIES}', '--inventory', '{INVENTORY}'"
+TABLES = {"pandas", "pyarrow", "ibis", "duckdb", "sklearn"}
+
+
+@pytest.mark.parametrize(
+    ("args", "heavy"),
+    [
+        ("'--help'", TABLES | {"numpy", "yaml"}),
+        (f"'connectivity', {JUDGED}", TABLES),
+        (f"'verdict', {JUDGED}, '--src', 'shop/web', '--dst', 'shop/cart'", TABLES),
+    ],
+    ids=["help", "connectivity", "verdict"],
+)
+def test_what_needs_no_tables_starts_without_them(args: str, heavy: set[str]) -> None:
     code = (
-        "import sys; sys.argv = ['flowpolicy', '--help']\n"
+        f"import sys; sys.argv = ['flowpolicy', {args}]\n"
         "from recommender.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'pandas', 'pyarrow', 'ibis', 'duckdb', 'sklearn', 'numpy', 'yaml'} & set(sys.modules)\n"
+        f"heavy = {heavy} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert all(name in done.stdout for name in COMMANDS)
+    assert args != "'--help'" or all(name in done.stdout for name in COMMANDS)

@@ -133,9 +133,11 @@ def say_host_network(judged: HostNetwork, pods: Iterable[Pod]) -> None:
 
 def names(store: str | None, cluster: str | None) -> Mapping[str, frozenset[str]]:
     """The addresses of DNS names that a store shows, where one is given."""
+    if store is None:
+        return {}
     from recommender.watch import names_seen
 
-    return {} if store is None else names_seen(store, cluster)
+    return names_seen(store, cluster)
 
 
 def done(strict: bool, *sets: PolicySet, answer: int = 0) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recommender.connectivity import Connection
-from recommender.diff import Diff, FlowChange, ObjectChange
-from recommender.model import Interval, Remark
+if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
+    from recommender.connectivity import Connection
+    from recommender.diff import Diff, FlowChange, ObjectChange
+    from recommender.model import Interval, Remark
 
 _WORDS = {True: "allowed", False: "denied", None: "cannot tell"}
 
