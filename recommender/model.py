@@ -149,7 +149,8 @@ class EntityPeer:
 class NamePeer:
     """Outside addresses to which one of the DNS names (exact, or patterns) resolves.
 
-    In a pattern `*` stands for any part of one label, `**` for anything; `*` alone is every name.
+    In a pattern `*` stands for any part of one label, a leading `**.` for one label or more; `*`
+    alone is every name.
     """
 
     names: tuple[str, ...]

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import NamedTuple, assert_never
 
 import numpy as np
@@ -43,6 +44,7 @@ from recommender.model import (
 
 Mask = int
 Names = Mapping[str, frozenset[str]]
+_GLOB = re.compile(r"[?[]")  # what has a meaning to fnmatch, and none in a DNS name
 
 
 class Truth(NamedTuple):
@@ -360,13 +362,17 @@ def _blocks(policy: Policy) -> Iterator[str]:
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    parts = re.split(r"(\*+)", pattern.lower().rstrip("."))
-    deep = pattern == "*"
-    regex = "".join(
-        (r".*" if deep or len(part) > 1 else r"[^.]*") if part.startswith("*") else re.escape(part)
-        for part in parts
+    if pattern == "*":
+        return True
+    wanted, labels = pattern.lower().rstrip(".").split("."), name.lower().rstrip(".").split(".")
+    if wanted[0] == "**" and len(labels) > len(wanted) > 1:
+        labels = labels[1 - len(wanted) :]
+        wanted = wanted[1:]
+    # fnmatch looks for each text between stars once: no pattern takes more than linear time.
+    return len(wanted) == len(labels) and all(
+        fnmatchcase(label, _GLOB.sub(r"[\g<0>]", part))
+        for part, label in zip(wanted, labels, strict=True)
     )
-    return re.fullmatch(regex, name.lower().rstrip(".")) is not None
 
 
 def is_local(peer: Peer) -> bool:

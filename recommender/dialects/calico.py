@@ -21,6 +21,7 @@ from recommender.dialects.calico_rules import (
     AddressSet,
     Scope,
     all_of,
+    domain,
     for_pods,
     rule_in,
     selector_in,
@@ -142,7 +143,7 @@ def _address_set(o: Field, inventory: Inventory) -> AddressSet | None:
         spec = o["spec"]
         blocks = spec["expectedIPs" if o.ref.kind == "HostEndpoint" else "nets"]
         addresses = tuple(item.block(or_address=True) for item in blocks.items())
-        names = tuple(name.lower() for name in spec["allowedEgressDomains"].texts())
+        names = tuple(map(domain, spec["allowedEgressDomains"].texts()))
         labels = _labels(o)
     except Refused as refused:
         refused.noted()

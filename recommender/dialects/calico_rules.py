@@ -174,11 +174,11 @@ def _entity(entity: Field, scope: Scope) -> tuple[Peer, ...]:
     elif not_nets:
         peers.append(NotPeer(AddressPeer(not_nets, reach="all")))
     if entity["domains"].texts():
-        peers.append(NamePeer(tuple(sorted(_domain(name) for name in entity["domains"].texts()))))
+        peers.append(NamePeer(tuple(sorted(domain(name) for name in entity["domains"].texts()))))
     return tuple(peers)
 
 
-def _domain(name: str) -> str:
+def domain(name: str) -> str:
     """A domain in the notation of `NamePeer`; Calico's leading `*.` stands for any depth."""
     name = name.lower().removesuffix(".")
     return f"*{name}" if name.startswith("*.") else name
@@ -380,6 +380,6 @@ def _check_versions(rule: Field) -> None:
     for name in ("protocol", "notProtocol"):
         wanted = {"ICMP": 4, "ICMPv6": 6}.get(protocol_in(rule[name]) or "")
         if wanted and asked not in (None, wanted):
-            raise Refused(rule["ipVersion"], f"must be {wanted} with {name} {rule[name].value}")
+            raise Refused(rule["ipVersion"], f"must be {wanted} with {name} {rule[name].text()}")
     if asked is not None and versions and asked not in versions:
         raise Refused(rule["ipVersion"], f"is not that of {next(iter(versions.values())).path}")
