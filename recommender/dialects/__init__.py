@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from recommender.dialects import calico, cilium, clusternetworkpolicy, kubernetes
+from recommender.dialects.fields import shown
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import Parsed
@@ -43,7 +44,8 @@ def parse_policies(manifests: Sequence[Manifest], inventory: Inventory) -> Parse
     unknown: Counter[str] = Counter()
     for manifest in manifests:
         api, kind = manifest.body.get("apiVersion"), manifest.body.get("kind")
-        if name := names.get((str(api), str(kind))):
+        api = api if isinstance(api, str) else shown(api)
+        if name := names.get((api, str(kind))):
             by_dialect[name].append(manifest)
         else:
             unknown[f"{api} {kind}"] += 1

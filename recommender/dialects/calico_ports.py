@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from recommender.dialects.fields import Field, Refused
+from recommender.dialects.fields import Field, Refused, shown
 from recommender.model import ALL_PORTS, NO_PORTS, PORT_PROTOCOLS, Ports, PortSet
 
 # projectcalico/calico api/pkg/lib/numorstring/protocol.go; IANA protocol numbers
@@ -21,13 +21,13 @@ def protocol_in(field: Field) -> str | None:
         found = _PROTOCOLS.get(field.value.lower())
         if found is None:
             known = ", ".join(sorted(_PROTOCOLS.values()))
-            raise Refused(field, f"{field.value!r} is none of {known} or 1-255")
+            raise Refused(field, f"{shown(field.value)} is none of {known} or 1-255")
         if found != field.value:
             field.say(f"must be written {found}")
         return found
     number = field.whole() if not isinstance(field.value, str) else int(field.value)
     if number is None or not 1 <= number <= 255:
-        raise Refused(field, f"{field.value!r} is not a protocol number, 1-255")
+        raise Refused(field, f"{shown(field.value)} is not a protocol number, 1-255")
     return _NUMBERED.get(number, str(number))
 
 
@@ -59,17 +59,17 @@ def port_list(field: Field, protocol: str | None) -> tuple[PortSet, tuple[tuple[
     for port in field.items():
         if protocol not in PORT_PROTOCOLS:
             raise Refused(field, "needs protocol TCP, UDP or SCTP")
-        text = str(port.value)
+        text = port.value if isinstance(port.value, str) else shown(port.value)
         match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
         if match:
             low, high = int(match[1]), int(match[2] or match[1])
             if not 1 <= low <= high <= 65535:
-                raise Refused(port, f"{text!r} is not a port or range from 1 to 65535")
+                raise Refused(port, f"{shown(text)} is not a port or range from 1 to 65535")
             numbers |= PortSet.one(protocol, low, high)
         elif isinstance(port.value, str) and _PORT_NAME.fullmatch(text):
             named.add((protocol, text))
         else:
-            raise Refused(port, f"{text!r} is neither a port, a range a:b nor a port's name")
+            raise Refused(port, f"{shown(text)} is neither a port, a range a:b nor a port's name")
     return numbers, tuple(sorted(named))
 
 

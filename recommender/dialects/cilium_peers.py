@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from recommender.dialects.fields import Field, Refused
+from recommender.dialects.fields import Field, Refused, shown
 from recommender.inventory import Inventory, Service
 from recommender.model import (
     EVERYTHING,
@@ -247,7 +247,7 @@ def _entities(field: Field, _: Scope) -> Iterator[Peer]:
             item.say(f"the CRD does not list {name}: write world")
         elif name not in (*_ENTITIES, "all", "none"):
             known = ", ".join(sorted((*_ENTITIES, "all", "none")))
-            raise Refused(item, f"{name!r} is none of {known}")
+            raise Refused(item, f"{shown(name)} is none of {known}")
         yield entity(name)
 
 
@@ -358,7 +358,7 @@ def dns_name(item: Field) -> str:
     field = item["matchName" if exact else "matchPattern"]
     name = field.text().strip()
     if not (_DNS_NAME if exact else _DNS_PATTERN).fullmatch(name):
-        raise Refused(field, f"{name!r} is not a DNS name{'' if exact else ' or pattern'}")
+        raise Refused(field, f"{shown(name)} is not a DNS name{'' if exact else ' or pattern'}")
     return name.lower().removesuffix(".")
 
 

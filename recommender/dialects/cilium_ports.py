@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from recommender.dialects.cilium_peers import dns_name
-from recommender.dialects.fields import Field, Refused
+from recommender.dialects.fields import Field, Refused, shown
 from recommender.model import NO_PORTS, PORT_PROTOCOLS, Direction, Ports, PortSet
 
 _PROTOCOLS = (*PORT_PROTOCOLS, "VRRP", "IGMP")
@@ -112,7 +112,7 @@ def _port(port: Field) -> Ports:
         spans = {p: [(max(low, 1), high) if p in PORT_PROTOCOLS else (0, 0)] for p in protocols}
         return Ports(PortSet.of(spans))
     if not _SERVICE_NAME.fullmatch(text):
-        raise Refused(port["port"], f"{text!r} is neither a port number nor a port's name")
+        raise Refused(port["port"], f"{shown(text)} is neither a port number nor a port's name")
     if end:
         port["endPort"].say("has no effect beside a port's name")
     return Ports(NO_PORTS, tuple((protocol, text.lower()) for protocol in protocols))
@@ -125,7 +125,7 @@ def _protocols(field: Field) -> tuple[str, ...]:
     if name in ("", "ANY"):
         return PORT_PROTOCOLS
     if name not in _PROTOCOLS:
-        raise Refused(field, f"{text!r} is none of ANY, {', '.join(_PROTOCOLS)}")
+        raise Refused(field, f"{shown(text)} is none of ANY, {', '.join(_PROTOCOLS)}")
     if text != name:
         field.say(f"must be written {name}")
     return (name,)
@@ -149,7 +149,7 @@ def _icmp(icmp: Field) -> PortSet:
         if isinstance(kind, str) and _NUMBER.fullmatch(kind):
             kind = int(kind)
         if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind <= 255:
-            raise Refused(field["type"], f"{value!r} is not a type of {protocol}")
+            raise Refused(field["type"], f"{shown(value)} is not a type of {protocol}")
         numbers |= PortSet.one(protocol, kind * 256, kind * 256 + 255)
     return numbers
 

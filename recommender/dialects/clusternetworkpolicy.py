@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from recommender.dialects.fields import Field, Refused
+from recommender.dialects.fields import Field, Refused, shown
 from recommender.dialects.kubernetes import network, parsed
 from recommender.dialects.labels import port_name, port_number, requirements
 from recommender.inventory import Inventory
@@ -52,11 +52,11 @@ def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noq
 def _policy(whole: Field) -> Policy:
     spec = whole["spec"]
     tier, priority = spec["tier"], spec["priority"]
-    if tier.value not in TIERS:
-        raise Refused(tier, f"{tier.value!r} is neither Admin nor Baseline")
+    if tier.text() not in TIERS:
+        raise Refused(tier, f"{shown(tier.value)} is neither Admin nor Baseline")
     order = priority.value
     if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= 1000:
-        raise Refused(priority, f"{order!r} is not a number from 0 to 1000")
+        raise Refused(priority, f"{shown(order)} is not a number from 0 to 1000")
     return Policy(
         ref=whole.ref,
         tier=TIERS[tier.value],
@@ -71,8 +71,8 @@ def _policy(whole: Field) -> Policy:
 def _rules(field: Field, key: str) -> Iterator[Rule]:
     for index, rule in enumerate(_few(field)):
         action = rule["action"]
-        if action.value not in ACTIONS:
-            raise Refused(action, f"{action.value!r} is not Accept, Deny or Pass")
+        if action.text() not in ACTIONS:
+            raise Refused(action, f"{shown(action.value)} is not Accept, Deny or Pass")
         peers = tuple(_peer(peer, key) for peer in _few(rule[key]))
         if not peers:
             raise Refused(rule[key], "a rule needs at least one peer")

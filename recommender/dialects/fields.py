@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,15 @@ from typing import Any
 from recommender.manifests import Manifest
 from recommender.model import Finding, Ref
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = _SHORT.maxdict = _SHORT.maxlist = 2
+_SHORT.maxstring = _SHORT.maxother = 80
 LEFT_OUT, NOT_JUDGED = "this object is left out", "this rule is not judged"
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut short: aliases can make a small document an endless value."""
+    return _SHORT.repr(value)
 
 
 class Refused(Exception):  # noqa: N818 - a word of the API, as in kubernetes.py
@@ -85,7 +94,7 @@ class Field:
         if isinstance(self.value, dict | list):
             raise Refused(self, "must be a string")
         if not isinstance(self.value, str):
-            self.say(f"must be a string: write {str(self.value)!r} in quotes")
+            self.say(f"must be a string: write {shown(str(self.value))} in quotes")
         return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
 
     def texts(self) -> tuple[str, ...]:
@@ -120,7 +129,7 @@ class Field:
         try:
             block = str(ipaddress.ip_network(text, strict=False))
         except ValueError as error:
-            raise Refused(self, f"{text!r} is not a CIDR") from error
+            raise Refused(self, f"{shown(text)} is not a CIDR") from error
         if "/" not in text and not or_address:
             self.say(f"must be a CIDR: write {block}")
         return block
@@ -129,7 +138,8 @@ class Field:
 def object_of(manifest: Manifest, api: str, findings: list[Finding], *, namespaced: bool) -> Field:
     """The whole of a manifest as a field; without a namespace it is in `default`, if in any."""
     metadata = manifest.body["metadata"]
-    namespace = str(metadata.get("namespace") or "default") if namespaced else None
+    given = metadata.get("namespace") or "default"
+    namespace = (given if isinstance(given, str) else shown(given)) if namespaced else None
     kind = str(manifest.body["kind"])
     ref = Ref(api, kind, namespace, str(metadata["name"]), manifest.place)
     return Field(manifest.body, "", ref, findings)

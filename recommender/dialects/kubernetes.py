@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from recommender.dialects.fields import Field, Refused, object_of
+from recommender.dialects.fields import Field, Refused, object_of, shown
 from recommender.dialects.labels import (
     flat,
     key_of,
@@ -102,8 +102,8 @@ def _isolates(spec: Field) -> frozenset[Direction]:
     # 2. Without policyTypes: Ingress always, Egress where there is an egress rule.
     types = list(spec["policyTypes"].items())
     for given in types:
-        if given.value not in TYPES:
-            raise Refused(given, f"{given.value!r} is neither Ingress nor Egress")
+        if given.text() not in TYPES:
+            raise Refused(given, f"{shown(given.value)} is neither Ingress nor Egress")
     if len(types) > len(TYPES):
         raise Refused(spec["policyTypes"], "there can be two at most")
     if types:
@@ -154,7 +154,7 @@ def network(field: Field) -> Network:
             return ipaddress.ip_network(given, strict=False)
         except ValueError:
             pass
-    raise Refused(field, f"{given!r} is not a CIDR such as 10.0.0.0/8")
+    raise Refused(field, f"{shown(given)} is not a CIDR such as 10.0.0.0/8")
 
 
 def _inside(part: Network, whole: Network) -> bool:
@@ -181,7 +181,7 @@ def _port(entry: Field) -> PortSet | tuple[str, str]:
     # 9. A missing protocol is TCP.
     protocol = entry["protocol"].value if entry["protocol"].given else "TCP"
     if protocol not in PORT_PROTOCOLS:
-        raise Refused(entry["protocol"], f"{protocol!r} is not TCP, UDP or SCTP")
+        raise Refused(entry["protocol"], f"{shown(protocol)} is not TCP, UDP or SCTP")
     if end.given and not isinstance(port.value, int):
         raise Refused(end, "a range begins with the number of a port")
     if not port.given:

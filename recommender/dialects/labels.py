@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from recommender.dialects.fields import Field, Refused
+from recommender.dialects.fields import Field, Refused, shown
 from recommender.model import And, Has, In, Not, Selector
 
 # apimachinery/pkg/util/validation: IsQualifiedName, IsValidLabelValue, IsValidPortName.
@@ -62,25 +62,27 @@ def _requirement(term: Field, prefix: str) -> Selector:
             if values:
                 raise Refused(given, f"{operator.value} takes no values")
             return Has(key) if operator.value == "Exists" else Not(Has(key))
-    raise Refused(operator, f"{operator.value!r} is not In, NotIn, Exists or DoesNotExist")
+    raise Refused(operator, f"{shown(operator.value)} is not In, NotIn, Exists or DoesNotExist")
 
 
 def _key(field: Field, key: object) -> str:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise Refused(field, f"{key!r} is not a label key")
+        raise Refused(field, f"{shown(key)} is not a label key")
     return key
 
 
 def _value(field: Field) -> str:
     if not isinstance(field.value, str) or not _VALUE.fullmatch(field.value):
-        raise Refused(field, f"{field.value!r} is not a label value")
+        raise Refused(field, f"{shown(field.value)} is not a label value")
     return field.value
 
 
 def port_name(field: Field) -> str:
     """The name of a container port."""
     if not isinstance(field.value, str) or not _PORT_NAME.fullmatch(field.value):
-        raise Refused(field, f"{field.value!r} is not a port from 1 to 65535, nor a port's name")
+        raise Refused(
+            field, f"{shown(field.value)} is not a port from 1 to 65535, nor a port's name"
+        )
     return field.value
 
 
@@ -88,7 +90,7 @@ def port_number(field: Field) -> int:
     """The number of a port."""
     number = field.value
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 65535:
-        raise Refused(field, f"{number!r} is not a port from 1 to 65535")
+        raise Refused(field, f"{shown(number)} is not a port from 1 to 65535")
     return number
 
 
