@@ -82,6 +82,10 @@ class Acting:
         pod = self.world.pods[server] if self.world.plain >> server & 1 else None
         return self._ports(ports, pod)
 
+    def served_at(self, ports: Ports, end: int) -> PortSet:
+        """The ports that a Service's target means at one of its pods, host-network ones too."""
+        return self._ports(ports, self.world.pods[end])
+
     def served(self, ports: Ports) -> tuple[tuple[PortSet, Mask], ...]:
         """The ports that a rule means, each with the servers at which it means them."""
         if ports not in self._served:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from recommender.evaluate import Evaluator, target_ports
+from recommender.evaluate import Evaluator
 from recommender.frames import Row, workload_of
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.model import Policy, PortSet, Remark
+from recommender.questions import target_ports
 
 DNS_PORT = 53
 # Where a NodeLocal DNSCache listens, on the node: kubernetes.io/docs/tasks/administer-cluster/
@@ -78,7 +79,7 @@ def _servers(judge: Evaluator) -> Iterator[tuple[int, PortSet]]:
         for protocol, port, target, _ in service.ports:
             if (protocol, port) == ("UDP", DNS_PORT):
                 for end in judge.ends.behind(service):
-                    yield end, judge.acting.ports_at(target_ports(protocol, target), end)
+                    yield end, judge.acting.served_at(target_ports(protocol, target), end)
     on_node = PortSet.one("UDP", DNS_PORT)
     for end, pod in enumerate(judge.world.pods):
         if pod.labels.get(_NODE_LOCAL_LABEL[0]) == _NODE_LOCAL_LABEL[1]:

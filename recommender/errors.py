@@ -9,3 +9,7 @@ class InventoryError(FlowpolicyError):
 
 class PolicyError(FlowpolicyError):
     """A policy that the API server would refuse; `place` in the message."""
+
+
+class QuestionError(FlowpolicyError):
+    """A question about a connection that has no meaning."""

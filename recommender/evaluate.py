@@ -16,7 +16,7 @@ import numpy as np
 from recommender.acting import Acting, Kleene, acting, at
 from recommender.connectivity import By, Connection, beyond, connections
 from recommender.ends import Ends, ends
-from recommender.inventory import Inventory, Pod, Service
+from recommender.inventory import Inventory, Pod
 from recommender.matrix import Matrix, matrix
 from recommender.model import (
     DIRECTIONS,
@@ -30,7 +30,6 @@ from recommender.model import (
     NotPeer,
     Peer,
     Policy,
-    Ports,
     PortSet,
     Reason,
     Ref,
@@ -38,6 +37,7 @@ from recommender.model import (
     UnknownPeer,
     Verdict,
 )
+from recommender.questions import asked_ports, targets, unserved
 from recommender.tiers import Fate, enacted, place
 from recommender.universe import Universe, bits, is_local, universe
 
@@ -80,6 +80,7 @@ class Evaluator:
 
         Raises:
             InventoryError: an end is not in the inventory.
+            QuestionError: there is no such protocol.
         """
         found = [
             (s, d, self._verdict(s, d, asked))
@@ -87,7 +88,9 @@ class Evaluator:
         ]
         if found:
             return self._agreed(found)
-        why = self._unserved(dst, protocol, port)
+        service = self.world.inventory.service_of_address[dst]
+        has_pods = bool(self.ends.behind(service))
+        why = unserved(service, protocol, port, has_pods=has_pods)
         return Verdict(None, (Reason("ingress", None, None, "unknown", why),))
 
     def _asked(
@@ -97,20 +100,20 @@ class Evaluator:
         sources = self.ends.find(src)
         service = self.world.inventory.service_of_address.get(dst)
         if service is None:
-            asked = self._ports(protocol, port)
+            asked = asked_ports(protocol, port, self.acting.everything)
             return [(s, d, asked) for s, d in self._pairs(sources, self.ends.find(dst))]
-        # Policies act after a Service's address is translated to its pods and target ports.
+        # Policies act after a Service's address is translated to its pods and target ports; a pod
+        # without a port of the target's name is not behind it (pkg/controller/endpoint, FindPort).
+        served: dict[PortSet, list[int]] = {}
+        for target in targets(service, protocol, port):
+            for end in self.ends.behind(service):
+                served.setdefault(self.acting.served_at(target, end), []).append(end)
         return [
-            (s, d, self.acting.ports_at(target_ports(protocol, target), d))
-            for target in _targets(service, protocol, port)
-            for s, d in self._pairs(sources, self.ends.behind(service))
+            (s, d, asked)
+            for asked, behind in served.items()
+            if asked
+            for s, d in self._pairs(sources, behind)
         ]
-
-    def _unserved(self, address: str, protocol: str, port: int | None) -> str:
-        service = self.world.inventory.service_of_address[address]
-        known = _targets(service, protocol, port)
-        lack = "has no pods" if known else f"has no port {protocol} {port}"
-        return f"Service {service.namespace}/{service.name} {lack} here"
 
     def _agreed(self, found: Sequence[tuple[int, int, Verdict]]) -> Verdict:
         values = {verdict.allow for _, _, verdict in found}
@@ -309,31 +312,6 @@ class Evaluator:
         if fate.live:
             reasons.append(Reason(direction, None, None, "not isolated"))
         return fate, reasons
-
-    def _ports(self, protocol: str, port: int | None) -> PortSet:
-        everything = self.acting.everything
-        names = {name.upper(): name for name, _ in everything.by_protocol}
-        name = names.get(protocol.upper(), "OTHER")
-        if port is None:
-            return PortSet.of({name: everything.intervals(name)})
-        if name in ("ICMP", "ICMPv6") and port < 256:
-            return PortSet.one(name, port * 256, port * 256 + 255)
-        return PortSet.one(name, port)
-
-
-def _targets(service: Service, protocol: str, port: int | None) -> list[int | str]:
-    return [
-        target
-        for given, number, target, _ in service.ports
-        if given == protocol.upper() and number == port
-    ]
-
-
-def target_ports(protocol: str, target: int | str) -> Ports:
-    """The ports that a Service's target port means."""
-    if isinstance(target, str):
-        return Ports(NO_PORTS, ((protocol.upper(), target),))
-    return Ports(PortSet.one(protocol.upper(), target))
 
 
 def _reason(direction: Direction, policy: Policy, rule: Rule, matches: Kleene) -> Reason:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from recommender.dialects import parse_policies
-from recommender.errors import InventoryError
+from recommender.errors import InventoryError, QuestionError
 from recommender.evaluate import Evaluator, evaluator
 from recommender.inventory import Inventory, Namespace, Node, Pod, Service, WorkloadKey
 from recommender.manifests import Manifest
@@ -431,3 +431,57 @@ def test_host_network_pods_can_be_judged_like_others() -> None:
     case = {"cluster": {"namespaces": {"shop": {}}, "pods": pods}, "policies": [policy("deny")]}
     assert judge(case).verdict("shop/b", "shop/a", "TCP", 1).allow is True
     assert judge(case, host_network="as pods").verdict("shop/b", "shop/a", "TCP", 1).allow is False
+
+
+def behind_a_service(target: int | str, **pods: dict[str, Any]) -> Evaluator:
+    """The Service 10.96.0.7 port 80 in front of pods, all of which are isolated."""
+    own = {f"shop/{name}": {"labels": {"app": "web"}, **given} for name, given in pods.items()}
+    objects = inventory({"namespaces": {"shop": {}}, "pods": {**own, "shop/cart": {}}})
+    service = Service("shop", "web", {"app": "web"}, ("10.96.0.7",), (("TCP", 80, target, None),))
+    objects = replace(objects, services={("shop", "web"): service})
+    body = policy("p", **selecting(app="web")) | {"apiVersion": APIS["NetworkPolicy"]}
+    return evaluator(parse_policies([Manifest("p.yaml:1", body)], objects).policies, objects)
+
+
+@pytest.mark.parametrize("target", ["nosuch", "5432"])
+def test_a_service_whose_target_port_no_pod_has_cannot_be_judged(target: str) -> None:
+    found = behind_a_service(target, web={"ports": {"http": 5432}})
+    verdict = found.verdict("shop/cart", "10.96.0.7", "TCP", 80)
+    assert verdict.allow is None
+    assert f"has no pod with a port {target} here" in (verdict.because[0].detail or "")
+    assert found.to_change("shop/cart", "10.96.0.7", "TCP", 80) == []
+
+
+def test_pods_without_the_target_port_of_a_service_are_not_behind_it() -> None:
+    host = {"ports": {"http": 80}, "host": True}
+    assert behind_a_service("http", a={}, b=host).verdict("shop/cart", "10.96.0.7", "6", 80).allow
+    found = behind_a_service("http", a={}, b={"ports": {"http": 8080}})
+    assert found.verdict("shop/cart", "10.96.0.7", "TCP", 80).allow is False
+
+
+def test_a_protocol_goes_by_its_name_or_number() -> None:
+    open_port = {"ports": [{"port": 80, "protocol": "UDP"}]}
+    found = of(policy("p", **selecting(app="cart"), ingress=[open_port]))
+    for protocol, allow in (
+        ("17", True),
+        ("udp", True),
+        ("6", False),
+        ("GRE", False),
+        ("1", False),
+    ):
+        assert found.verdict("shop/web", "shop/cart", protocol, 80).allow is allow
+    for wrong in ("TCPP", "256", "²", ""):
+        with pytest.raises(QuestionError, match=r"no protocol .* write its number, or one of ICMP"):
+            found.verdict("shop/web", "shop/cart", wrong, 80)
+
+
+def test_a_protocol_that_a_policy_names_by_number_is_asked_by_name() -> None:
+    gre = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "gre"},
+        "spec": {"selector": "app == 'cart'", "ingress": [{"action": "Allow", "protocol": 47}]},
+    }
+    found = of(gre)
+    assert found.verdict("shop/web", "shop/cart", "GRE", None).allow is True
+    assert found.verdict("shop/web", "shop/cart", "ESP", None).allow is False
