@@ -23,7 +23,6 @@ from recommender.model import (
     Ports,
     PortSet,
     Tier,
-    UnknownPeer,
 )
 
 API, STORED = "projectcalico.org/v3", "crd.projectcalico.org/v1"
@@ -764,24 +763,23 @@ def test_a_service_in_a_global_policy_needs_its_namespace():
     ]
 
 
-def test_a_finding_says_what_became_of_the_rule_and_shows_the_selector():
+def test_a_finding_says_what_became_of_the_policy_and_shows_the_selector():
     (found,) = parsed(np("ingress: [{action: Allow, source: {selector: 'app ='}}]")).findings
     first, shown, caret = str(found).splitlines()
-    where = "case.yaml:1: NetworkPolicy shop/p: this rule is not judged: spec.ingress[0].source"
+    where = "case.yaml:1: NetworkPolicy shop/p: this object is left out: spec.ingress[0].source"
     assert first.startswith(f"{where}.selector: not a selector, column 5: expected ==")
     assert (shown.strip(), caret.index("^") - shown.index("app")) == ("app =", 4)
 
 
-def test_a_rule_without_meaning_is_unknown_and_the_rest_is_judged():
+def test_one_rule_without_meaning_leaves_the_whole_policy_out():
     one = np(
         "ingress: [{action: Allow, source: {selector: app == 'cart'}},"
-        " {action: Allow, source: {selector: 'app ='}}, {action: Deny}]"
+        " {action: Allow, source: {selector: 'app ='}}, {action: alow}, {action: Deny}]"
     )
     found = parsed(one)
-    assert isinstance(found.policies[0].ingress[1].peer, UnknownPeer)
-    assert found.findings[0].effect == "this rule is not judged"
-    assert passes("shop/cart -> shop/web tcp/80", one) is True
-    assert passes("data/db -> shop/web tcp/80", one) is None
+    assert found.policies == ()
+    assert [f.effect for f in found.findings] == ["this object is left out"] * 2
+    assert passes("data/db -> shop/web tcp/80", one) is True
 
 
 # --- staged ------------------------------------------------------------------------------------

@@ -162,12 +162,6 @@ def test_an_object_without_meaning_is_left_out_and_said(kind, spec, finding):
     assert f"{one.field}: {one.message}".startswith(finding)
 
 
-def test_one_bad_spec_leaves_the_others():
-    bad, good = {"ingress": [{}]}, {"endpointSelector": {}, "egress": [{}]}
-    found = parsed(made(API, "CiliumNetworkPolicy", "p", "shop", specs=[bad, good]))
-    assert (len(found.policies), [f.field for f in found.findings]) == (1, ["specs[0]"])
-
-
 # --- subjects and selectors --------------------------------------------------------------------
 
 
@@ -312,11 +306,10 @@ def test_a_selector_that_only_excludes_is_unknown_for_what_is_no_pod():
         ),
     ],
 )
-def test_a_bad_selector_makes_its_rule_unknown(selector, finding):
+def test_a_bad_selector_leaves_its_policy_out(selector, finding):
     bad = cnp(f"ingress: [{{fromEndpoints: [{selector}]}}, {{fromEndpoints: [{{}}]}}]")
     assert finding in said(bad)[0]
-    assert passes("shop/cart -> shop/web tcp/8080", bad) is True
-    assert passes("data/db -> shop/web tcp/8080", bad) is None
+    assert parsed(bad).policies == ()
 
 
 # --- lists that are empty or absent ------------------------------------------------------------
@@ -361,10 +354,10 @@ def test_an_entity_that_the_crd_does_not_list_is_said_and_read():
     assert passes("shop/web -> data/db tcp/443", one) is False
 
 
-def test_an_entity_that_does_not_exist_makes_its_rule_unknown():
+def test_an_entity_that_does_not_exist_leaves_its_policy_out():
     one = cnp("egress: [{toEntities: [internet]}]")
     assert "'internet' is none of" in said(one)[0]
-    assert passes("shop/web -> 8.8.8.8 tcp/443", one) is None
+    assert parsed(one).policies == ()
 
 
 def test_a_cidr_means_neither_pods_nor_nodes():
@@ -521,7 +514,7 @@ def test_requirements_are_deprecated_and_their_effect_is_unknown():
 def test_only_one_kind_of_peers_may_stand_in_an_element():
     one = cnp("ingress: [{fromEndpoints: [{}], fromEntities: [world]}, {fromEntities: [host]}]")
     assert said(one) == ["spec.ingress[0].fromEntities: may not stand beside fromEndpoints"]
-    assert passes("8.8.8.8 -> shop/web tcp/80", one) is None
+    assert parsed(one).policies == ()
 
 
 def test_a_field_that_does_not_exist_is_said():
@@ -624,9 +617,19 @@ def test_a_finding_says_where_it_is_and_what_became_of_it():
     assert (one.place, one.field, one.effect) == (
         "case.yaml:1",
         "spec.ingress[1].toPorts[0].ports[0].endPort",
-        "this rule is not judged",
+        "this object is left out",
     )
     assert str(one.ref) == "CiliumNetworkPolicy shop/p"
+    assert found.policies == ()
+
+
+def test_one_spec_that_the_agent_would_refuse_leaves_the_whole_object_out():
+    deny = {"endpointSelector": {}, "ingressDeny": [{"fromEntities": ["all"]}]}
+    bad = {"endpointSelector": {}, "ingress": [{"fromCIDR": ["999.0.0.0/8"]}]}
+    good = cnp("egress: [{}]", "good")
+    found = parsed(made(API, "CiliumNetworkPolicy", "p", "shop", specs=[deny, bad]), good)
+    assert [p.ref.name for p in found.policies] == ["good"]
+    assert [f.effect for f in found.findings] == ["this object is left out"]
 
 
 # --- layer 7 -----------------------------------------------------------------------------------
@@ -720,7 +723,7 @@ def test_dns_rules_are_for_egress_only():
 def test_a_deny_rule_knows_addresses_and_ports_only(element):
     one = cnp(f"egressDeny: [{{{element}}}], enableDefaultDeny: {{egress: false}}")
     assert "may not stand in a deny rule" in said(one)[0]
-    assert passes("shop/web -> 8.8.8.8 tcp/80", one) is None
+    assert parsed(one).policies == ()
 
 
 # --- laws --------------------------------------------------------------------------------------

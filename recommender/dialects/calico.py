@@ -27,7 +27,7 @@ from recommender.dialects.calico_rules import (
     selector_in,
 )
 from recommender.dialects.calico_selector import says_global
-from recommender.dialects.fields import Field, Refused, object_of
+from recommender.dialects.fields import Field, Refused, kept, object_of
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import (
@@ -101,7 +101,7 @@ def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
             policies.setdefault(
                 (found.ref.kind, found.ref.namespace, policy.tier.name, name), policy
             )
-    return Parsed(tuple(policies.values()), tuple(dict.fromkeys(findings)))
+    return Parsed(kept(policies.values(), findings), tuple(dict.fromkeys(findings)))
 
 
 def _objects(manifests: Iterable[Manifest], findings: list[Finding]) -> Iterable[Field]:
@@ -277,7 +277,8 @@ def _rules(spec: Field, direction: Direction, scope: Scope) -> tuple[Rule, ...]:
     fields = list(spec[direction].items())
     if len(fields) > _MOST_RULES:
         spec[direction].say(f"has {len(fields)} rules; {_MOST_RULES} are the most")
-    return tuple(rule_in(field, direction, i, scope) for i, field in enumerate(fields))
+    rules = (rule_in(field, direction, i, scope) for i, field in enumerate(fields))
+    return tuple(rule for rule in rules if rule is not None)
 
 
 def _staged_kubernetes(o: Field, inventory: Inventory) -> Policy | None:

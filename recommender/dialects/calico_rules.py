@@ -18,7 +18,7 @@ from recommender.dialects.calico_selector import (
     parse_selector,
     says_global,
 )
-from recommender.dialects.fields import NOT_JUDGED, Field, Refused
+from recommender.dialects.fields import Field, Refused
 from recommender.inventory import Inventory
 from recommender.model import (
     EVERYTHING,
@@ -258,14 +258,13 @@ def _service(services: Field, scope: Scope) -> tuple[Peer, Ports]:
 # --- the rule ----------------------------------------------------------------------------------
 
 
-def rule_in(field: Field, direction: Direction, index: int, scope: Scope) -> Rule:
-    """One rule; of one that the API server would refuse, only the action can be judged."""
-    action: Action = "deny"
+def rule_in(field: Field, direction: Direction, index: int, scope: Scope) -> Rule | None:
+    """One rule; none, and a finding, where the API server would refuse it."""
     try:
-        action = _action(field)
-        return _rule(field, action, direction, index, scope)
+        return _rule(field, _action(field), direction, index, scope)
     except Refused as refused:
-        return Rule(UnknownPeer(refused.noted(NOT_JUDGED)), action=action, index=index)
+        refused.noted()
+        return None
 
 
 def _action(rule: Field) -> Action:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from recommender.dialects.cilium_peers import FROM, TO, CidrGroup, Scope, peer_in, subject_in
 from recommender.dialects.cilium_ports import traffic_in
-from recommender.dialects.fields import NOT_JUDGED, Field, Refused, object_of
+from recommender.dialects.fields import Field, Refused, kept, object_of
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import (
@@ -25,7 +25,6 @@ from recommender.model import (
     Rule,
     Selector,
     Tier,
-    UnknownPeer,
 )
 
 API = "cilium.io/v2"
@@ -68,7 +67,8 @@ def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:
                 policies.append(_policy(spec, scope))
             except Refused as refused:
                 refused.noted()
-    return Parsed(tuple(policies), tuple(dict.fromkeys(findings)))
+    # The agent takes an object whole or not at all (cilium.io/v2/cnp_types.go, Parse).
+    return Parsed(kept(policies, findings), tuple(dict.fromkeys(findings)))
 
 
 def _groups(objects: Iterable[Field]) -> Iterator[tuple[str, CidrGroup]]:
@@ -144,7 +144,7 @@ def _rules(
 ) -> tuple[Rule, ...]:
     """One element of a rule list: a rule for each layer 7 restriction on its ports.
 
-    Of an element that the agent would refuse, only the action can be judged.
+    An element that the agent would refuse is noted, and reading goes on for more of them.
     """
     try:
         _check(element, direction, action)
@@ -152,7 +152,8 @@ def _rules(
         traffic = traffic_in(element, direction)
         authentication = _authentication(element["authentication"])
     except Refused as refused:
-        return (Rule(UnknownPeer(refused.noted(NOT_JUDGED)), action=action, index=index),)
+        refused.noted()
+        return ()
     if peer is None:
         if not element["toPorts"].value and not element["icmps"].value:
             return ()  # `{}` turns default deny on and allows nobody

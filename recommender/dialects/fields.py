@@ -1,7 +1,7 @@
 """The fields of a manifest, each with its path, so that a dialect can say where it is wrong.
 
 Two kinds of trouble: what has a clear meaning all the same is said (`Field.say`) and read on; what
-has none stops the reading of its rule (`Refused`), which then cannot be judged.
+has none stops the reading of its rule (`Refused`), and leaves the whole object out.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import ipaddress
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recommender.manifests import Manifest
-from recommender.model import Finding, Ref
+from recommender.model import Finding, Policy, Ref
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = _SHORT.maxdict = _SHORT.maxlist = 2
 _SHORT.maxstring = _SHORT.maxother = 80
-LEFT_OUT, NOT_JUDGED = "this object is left out", "this rule is not judged"
+LEFT_OUT = "this object is left out"
 
 
 def shown(value: object) -> str:
@@ -35,10 +35,9 @@ class Refused(Exception):  # noqa: N818 - a word of the API, as in kubernetes.py
         self.field = field
         self.message = message
 
-    def noted(self, effect: str = LEFT_OUT) -> str:
-        """Add the finding to those of the object, and return its text with the field's path."""
-        self.field.say(self.message, effect)
-        return f"{self.field.path}: {self.message}"
+    def noted(self) -> None:
+        """Add the finding to those of the object."""
+        self.field.say(self.message, LEFT_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +132,12 @@ class Field:
         if "/" not in text and not or_address:
             self.say(f"must be a CIDR: write {block}")
         return block
+
+
+def kept(policies: Iterable[Policy], findings: Iterable[Finding]) -> tuple[Policy, ...]:
+    """The policies of the objects in which nothing was refused: an object is taken whole or not."""
+    refused = {finding.ref for finding in findings if finding.effect == LEFT_OUT}
+    return tuple(policy for policy in policies if policy.ref not in refused)
 
 
 def object_of(manifest: Manifest, api: str, findings: list[Finding], *, namespaced: bool) -> Field:
