@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from policytext import broken, made, parsed, passes, policy, reason, rule, said
 
+from recommender.dialects.calico import FIXED_TIERS
 from recommender.model import (
     ALL_PORTS,
     EVERYTHING,
@@ -167,6 +168,23 @@ def test_calicos_own_tiers_keep_their_order():
     one = parsed(tier("default", "order: 5"), np(""))
     assert one.policies[0].tier.order == 1_000_000
     assert one.findings[0].message == "must be 1000000 in tier default"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"), [("default", "Pass", "Deny"), ("kube-admin", "Deny", "Pass")]
+)
+def test_calicos_own_tiers_keep_their_default_action(name, wrong, right):
+    own = tier(name, f"order: {FIXED_TIERS[name].order}, defaultAction: {wrong}")
+    one = parsed(own, np(f"tier: {name}"))
+    assert one.policies[0].tier == FIXED_TIERS[name]
+    assert one.findings[0].message == f"must be {right} in tier {name}"
+
+
+def test_network_policies_stand_in_the_tier_that_a_manifest_calls_default():
+    own = tier("default", "order: 1000000, defaultAction: Pass")
+    udp = gnp("selector: all(), ingress: [{action: Deny, protocol: UDP}]")
+    knp = made("networking.k8s.io/v1", "NetworkPolicy", "k", "shop", spec="{podSelector: {}}")
+    assert passes("data/db -> shop/web tcp/80", own, udp, knp) is False
 
 
 def test_an_allow_in_an_early_tier_hides_the_later_ones():

@@ -416,9 +416,10 @@ def test_cidr_groups_are_selected_by_their_labels():
 
 def test_a_cidr_group_that_is_not_there_is_said_and_cannot_be_told():
     one = cnp("egress: [{toCIDRSet: [{cidrGroupRef: partners}, {cidr: 1.0.0.0/8}]}]")
-    assert "no such CiliumCIDRGroup" in said(one)[0]
+    assert "no such CiliumCIDRGroup among the manifests: whom it matches" in said(one)[0]
     assert passes("shop/web -> 1.2.3.4 tcp/443", one) is True
     assert passes("shop/web -> 8.8.8.8 tcp/443", one) is None
+    assert passes("shop/web -> data/db tcp/443", one) is False
 
 
 def test_names_are_read_in_lower_case_without_the_last_dot():
@@ -480,7 +481,22 @@ def test_ports_beside_a_service_are_those_of_the_rule():
 )
 def test_a_service_whose_pods_are_not_known_cannot_be_told(service, why):
     one = cnp(f"egress: [{{toServices: [{{{service}}}]}}]")
-    assert why in reason("shop/web -> data/db tcp/1", one)
+    assert why in reason("shop/web -> 8.8.8.8 tcp/1", one)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "toGroups: [{aws: {securityGroupsIds: [sg-1]}}]",
+        "toServices: [{k8sService: {serviceName: legacy, namespace: data}}]",
+        "toCIDRSet: [{cidrGroupRef: partners}]",
+    ],
+)
+def test_addresses_that_are_not_known_are_no_pod_s_and_no_node_s(element):
+    one = cnp(f"egress: [{{{element}}}]")
+    assert passes("shop/web -> 8.8.8.8 tcp/443", one) is None
+    assert passes("shop/web -> data/db tcp/443", one) is False
+    assert passes("shop/web -> 192.168.0.2 tcp/443", one) is False
 
 
 def test_groups_of_a_cloud_provider_cannot_be_told():

@@ -130,11 +130,16 @@ def _tier_in(o: Field) -> Tier:
     order, action = o["spec"]["order"].number(), o["spec"]["defaultAction"].text()
     if action not in ("", "Deny", "Pass"):
         raise Refused(o["spec"]["defaultAction"], "must be Deny or Pass")
+    default: Literal["deny", "pass"] = "pass" if action == "Pass" else "deny"
     fixed = FIXED_TIERS.get(o.ref.name)
-    if fixed and order != fixed.order:
+    if fixed is None:
+        return tier(o.ref.name, math.inf if order is None else order, default)
+    if order != fixed.order:
         o["spec"]["order"].say(f"must be {fixed.order} in tier {o.ref.name}")
-    place = fixed.order if fixed else math.inf if order is None else order
-    return tier(o.ref.name, place, "pass" if action == "Pass" else "deny")
+    if default != fixed.default:
+        fixed_action = fixed.default.capitalize()
+        o["spec"]["defaultAction"].say(f"must be {fixed_action} in tier {o.ref.name}")
+    return fixed
 
 
 def _address_set(o: Field, inventory: Inventory) -> AddressSet | None:

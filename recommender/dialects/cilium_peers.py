@@ -264,7 +264,7 @@ def _cidr_sets(field: Field, scope: Scope) -> Iterator[Peer]:
             raise Refused(item, "needs exactly one of cidr, cidrGroupRef and cidrGroupSelector")
         blocks = (item["cidr"].block(),) if given == ["cidr"] else _group(item, scope)
         if blocks is None:
-            yield UnknownPeer(f"{item.path}: the CiliumCIDRGroup is not among the manifests")
+            yield _outside(f"{item.path}: the CiliumCIDRGroup is not among the manifests")
             continue
         excepts = tuple(sorted(_except(part, item["cidr"]) for part in item["except"].items()))
         if excepts:
@@ -295,9 +295,14 @@ def _group(item: Field, scope: Scope) -> tuple[str, ...] | None:
         terms = And(tuple(r.selector(_plain_key) for r in _requirements(what)))
         found = [group for group in scope.groups.values() if terms.matches(group.labels)]
     if not found:
-        what.say("no such CiliumCIDRGroup among the manifests: it matches nobody until there is")
+        what.say("no such CiliumCIDRGroup among the manifests: whom it matches cannot be told")
         return None
     return tuple(sorted({block for group in found for block in group.blocks}))
+
+
+def _outside(reason: str) -> Peer:
+    """Addresses that are not known: like every CIDR they mean no pod, and no node by default."""
+    return AllOf((EntityPeer("world"), UnknownPeer(reason)))
 
 
 def _services(field: Field, scope: Scope) -> Iterator[Peer]:
@@ -327,10 +332,13 @@ def _asked_services(item: Field, scope: Scope) -> tuple[list[Service], str]:
 
 
 def _service(service: Service) -> Peer:
-    """The pods behind a Service, on any port (pkg/policy/k8s/service.go)."""
+    """The pods behind a Service, on any port; without a selector its addresses, as CIDRs.
+
+    cilium/cilium pkg/policy/k8s/service.go
+    """
     if not service.selector:
         name = f"{service.namespace}/{service.name}"
-        return UnknownPeer(f"Service {name} has no selector: its endpoints are not known")
+        return _outside(f"Service {name} has no selector: its endpoints are not known")
     labels = (In(f"pod:{key}", frozenset({value})) for key, value in service.selector.items())
     return LabelPeer(And((In(NAMESPACE, frozenset({service.namespace})), *labels)))
 
@@ -342,7 +350,7 @@ def _nodes(field: Field, _: Scope) -> Iterator[Peer]:
 
 
 def _groups(field: Field, _: Scope) -> Iterator[Peer]:
-    yield UnknownPeer(f"{field.path}: the addresses are kept by a cloud provider")
+    yield _outside(f"{field.path}: the addresses are kept by a cloud provider")
 
 
 def _fqdns(field: Field, _: Scope) -> Iterator[Peer]:
