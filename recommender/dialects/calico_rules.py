@@ -18,6 +18,7 @@ from recommender.dialects.calico_selector import (
     parse_selector,
     says_global,
 )
+from recommender.dialects.calico_services import service_in
 from recommender.dialects.fields import Field, Refused
 from recommender.inventory import Inventory
 from recommender.model import (
@@ -39,8 +40,6 @@ from recommender.model import (
     NotPeer,
     Or,
     Peer,
-    Ports,
-    PortSet,
     Rule,
     Selector,
     Text,
@@ -230,31 +229,6 @@ def _blocks(nets: Field) -> tuple[str, ...]:
     return tuple(sorted({net.block() for net in nets.items()}))
 
 
-def _service(services: Field, scope: Scope) -> tuple[Peer, Ports]:
-    """The endpoints behind a Service, and the ports that they serve it on."""
-    services.known("name", "namespace")
-    name, namespace = services["name"].text(), services["namespace"].text() or scope.namespace
-    if not name:
-        raise Refused(services["name"], "must be given")
-    if namespace is None:
-        raise Refused(services["namespace"], "must be given in a global policy")
-    service = scope.inventory.services.get((namespace, name))
-    if service is None:
-        return UnknownPeer(f"Service {namespace}/{name} is not in the inventory"), Ports()
-    if not service.selector:
-        reason = f"Service {namespace}/{name} has no selector: its endpoints are not known"
-        return UnknownPeer(reason), Ports()
-    labels = (In(f"pod:{key}", frozenset({value})) for key, value in service.selector.items())
-    selector = And((In("meta:namespace", frozenset({namespace})), *labels))
-    numbers, named = PortSet(), []
-    for protocol, _, target, _ in service.ports:
-        if isinstance(target, int):
-            numbers |= PortSet.one(protocol, target)
-        else:
-            named.append((protocol, target))
-    return LabelPeer(selector), Ports(numbers, tuple(sorted(named)))
-
-
 # --- the rule ----------------------------------------------------------------------------------
 
 
@@ -281,7 +255,7 @@ def _rule(rule: Field, action: Action, direction: Direction, index: int, scope: 
     peers = [*_entity(rule[remote], scope), *_unknown_restrictions(rule)]
     ports = ports_in(rule)
     if rule[remote]["services"].given:
-        peer, served = _service(rule[remote]["services"], scope)
+        peer, served = service_in(rule[remote]["services"], scope.namespace, scope.inventory)
         peers.append(peer)
         if direction == "egress" and not isinstance(peer, UnknownPeer):
             ports = narrowed(ports, served)
