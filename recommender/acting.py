@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from recommender.inventory import Pod
-from recommender.model import ALL_PORTS, Direction, Policy, Ports, PortSet, Rule
+from recommender.model import (
+    ALL_PORTS,
+    DIRECTIONS,
+    AllOf,
+    Direction,
+    Peer,
+    Policy,
+    Ports,
+    PortSet,
+    Rule,
+    UnknownPeer,
+)
 from recommender.tiers import Turn, turns
 from recommender.universe import Mask, Truth, Universe, bits, mask, node_of
 
@@ -19,13 +30,15 @@ Kleene = bool | None
 
 @dataclass(frozen=True)
 class Acting:
-    """Policies in their tiers; `subjects` holds, for each, the pods that it selects.
+    """Policies in their tiers; `subjects` holds, for each that is `placed`, whom it selects.
 
-    `everything` is every port, those of the other protocols that the policies name included.
+    A policy that may select somebody, but not surely, is placed once more, in doubt. `everything`
+    is every port, those of the other protocols that the policies name included.
     """
 
     world: Universe
     policies: tuple[Policy, ...]
+    placed: tuple[Policy, ...]
     subjects: tuple[Mask, ...]
     everything: PortSet
     _applying: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
@@ -41,9 +54,9 @@ class Acting:
             yield from policy.egress
 
     def applying(self, end: int) -> tuple[int, ...]:
-        """The policies that select an end, by their place in `policies`."""
+        """The policies that select an end, or may do so, by their place in `placed`."""
         if end not in self._applying:
-            chosen = np.unpackbits(self._selected[:, end], count=len(self.policies))
+            chosen = np.unpackbits(self._selected[:, end], count=len(self.placed))
             self._applying[end] = tuple(np.flatnonzero(chosen).tolist())
         return self._applying[end]
 
@@ -59,7 +72,7 @@ class Acting:
         """The turns of the tiers for a subject that these policies select."""
         key = applying, direction
         if key not in self._turns:
-            self._turns[key] = turns([self.policies[i] for i in applying], direction)
+            self._turns[key] = turns([self.placed[i] for i in applying], direction)
         return self._turns[key]
 
     def node(self, end: int) -> str | None:
@@ -128,12 +141,35 @@ class Acting:
 
 def acting(world: Universe, policies: Sequence[Policy]) -> Acting:
     """These policies over these ends."""
-    subjects = tuple(world.selected(policy.subject).sure for policy in policies)
+    subjects = [(policy, world.selected(policy.subject).sure) for policy in policies]
+    subjects += [each for policy in policies for each in _doubtful(world, policy)]
     rules = [rule for policy in policies for rule in (*policy.ingress, *policy.egress)]
     said = [given for r in rules for given in (r.ports.numbers, r.ports.not_numbers)]
     mentioned = {name for given in said for name, _ in given.by_protocol}
     extras = {name: [(0, 0)] for name in mentioned if not ALL_PORTS.intervals(name)}
-    return Acting(world, tuple(policies), subjects, ALL_PORTS | PortSet.of(extras))
+    placed, masks = zip(*subjects, strict=True) if subjects else ((), ())
+    return Acting(world, tuple(policies), placed, masks, ALL_PORTS | PortSet.of(extras))
+
+
+def _doubtful(world: Universe, policy: Policy) -> Iterator[tuple[Policy, Mask]]:
+    """The policy where it isn't known whether it acts, or how: none of its rules surely matches."""
+    sure, may = world.selected(policy.subject)
+    hosts = world.matched(policy.hosts).may if policy.hosts else 0
+    for why, subjects in (
+        ("the inventory does not tell whether the policy selects the pod", may & ~sure),
+        ("policies for hosts are not judged", hosts & ~may),
+    ):
+        if subjects:
+            ingress, egress = (
+                tuple(_unsure(rule, why) for rule in policy.rules(direction))
+                for direction in DIRECTIONS
+            )
+            yield replace(policy, doubt=why, ingress=ingress, egress=egress), subjects
+
+
+def _unsure(rule: Rule, why: str) -> Rule:
+    local: Peer = UnknownPeer(why)
+    return replace(rule, local=AllOf((local, rule.local)) if rule.local else local)
 
 
 def at(truth: Truth, end: int) -> Kleene:

@@ -64,7 +64,7 @@ def cut_off(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Rem
         if not answers[kind]:
             lacking[_isolating(judge, end)].add(str(pod.workload))
     for places, workloads in sorted(lacking.items()):
-        first, others = judge.policies[places[0]], [judge.policies[i] for i in places[1:]]
+        first, *others = (judge.acting.placed[i] for i in places)
         yield Remark(first.ref, "isolates without DNS", _message(workloads, others), "egress")
 
 
@@ -100,7 +100,7 @@ def _reaches(judge: Evaluator, subject: int, servers: Sequence[tuple[int, PortSe
 def _isolating(judge: Evaluator, end: int) -> tuple[int, ...]:
     """The places of the policies that isolate an end in egress, or else deny there."""
     applying = judge.acting.applying(end)
-    return tuple(i for i in applying if "egress" in judge.policies[i].isolates) or applying
+    return tuple(i for i in applying if "egress" in judge.acting.placed[i].isolates) or applying
 
 
 def _message(workloads: set[str], others: Sequence[Policy]) -> str:

@@ -2,7 +2,8 @@
 
 A connection passes if its source's egress and its destination's ingress both let it. Two things are
 always let through, whatever the policies say: a pod to itself, and a node to the pods on it.
-Policies govern pods only: addresses, nodes and host-network pods send and take what they like.
+Addresses send and take what they like, as do nodes and host-network pods: policies govern pods,
+and what those for hosts do to nodes is not judged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -199,7 +201,12 @@ class Evaluator:
         return tuple(self.world.pods[i] for i in np.flatnonzero(chosen).tolist())
 
     def doubts(self) -> Iterator[Reason]:
-        """The rules of which it isn't known whom they match, and why."""
+        """The policies that may act, and rules of which it isn't known whom they match; and why."""
+        for policy in self.acting.placed:
+            if policy.doubt:
+                for way in DIRECTIONS:
+                    if way in policy.isolates or policy.rules(way):
+                        yield Reason(way, policy.ref, None, "unknown", policy.doubt)
         for policy in self.policies:
             for direction in DIRECTIONS:
                 for rule in policy.rules(direction):
@@ -272,12 +279,9 @@ class Evaluator:
                     yield _reason(direction, policy, rule, matches)
                 else:
                     live -= hit
-            if live and turn.isolating:
+            if live and turn.default == "deny":
                 if not allow:
-                    yield from (
-                        Reason(direction, policy.ref, None, "default deny")
-                        for policy in turn.isolating
-                    )
+                    yield from (_isolated(direction, p) for p in turn.isolating if not p.doubt)
                 live = NO_PORTS
             live |= passed
         if live and allow:
@@ -307,11 +311,16 @@ class Evaluator:
                     fate = fate.meet(rule.action, ports, sure=matches is True)
                     reasons.append(_reason(direction, policy, rule, matches))
             if fate.live:
-                reasons += [Reason(direction, p.ref, None, "default deny") for p in turn.isolating]
+                reasons += [_isolated(direction, policy) for policy in turn.isolating]
             fate = fate.end(turn.default)
         if fate.live:
             reasons.append(Reason(direction, None, None, "not isolated"))
         return fate, reasons
+
+
+def _isolated(direction: Direction, policy: Policy) -> Reason:
+    action: Literal["unknown", "default deny"] = "unknown" if policy.doubt else "default deny"
+    return Reason(direction, policy.ref, None, action, policy.doubt)
 
 
 def _reason(direction: Direction, policy: Policy, rule: Rule, matches: Kleene) -> Reason:

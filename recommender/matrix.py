@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from recommender.acting import Acting, at
 from recommender.model import Action, Direction, Policy, PortSet, Rule
-from recommender.tiers import Fate, Turn
+from recommender.tiers import Default, Fate, Turn
 from recommender.universe import Mask, bits, is_local, mask
 
 _DECIDING: tuple[Action, Action] = ("allow", "deny")
@@ -210,7 +210,7 @@ class Matrix:
             self._steps[fate, key] = self._fates.of(met)
         return self._steps[fate, key]
 
-    def _ended(self, fates: Ids, default: Literal["deny", "pass"]) -> Ids:
+    def _ended(self, fates: Ids, default: Default) -> Ids:
         values = self._fates.values
         return mapped(fates, lambda fate: self._fates.of(values[fate].end(default)))
 

@@ -263,6 +263,8 @@ class Policy:
 
     A direction in `isolates` turns on the tier's default for the subject; rules of a direction
     outside `isolates` still add or deny. `order` sorts policies inside a `first match` tier.
+    `hosts` are nodes that it governs too, which is not judged; `doubt` says why it isn't known
+    whether it acts at all, so that nothing it does is sure.
     """
 
     ref: Ref
@@ -273,6 +275,8 @@ class Policy:
     egress: tuple[Rule, ...] = ()
     order: float = 0.0
     staged: bool = False
+    hosts: Peer | None = None
+    doubt: str | None = None
 
     def rules(self, direction: Direction) -> tuple[Rule, ...]:
         """The rules of one direction, in the order that they are written."""

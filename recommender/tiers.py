@@ -31,6 +31,7 @@ KUBERNETES = "networking.k8s.io/v1"
 NETWORK_POLICIES = Tier("networkpolicy", 1_000_000, "union", "deny")
 CALICO_DEFAULT = Tier("default", 1_000_000, "first match", "deny")
 CALICO_ORDER = 1000.0
+Default = Literal["deny", "perhaps", "pass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,12 @@ class Fate:
             case "pass":
                 return replace(self, live=live, passed=self.passed | hit)
 
-    def end(self, default: Literal["deny", "pass"]) -> Fate:
-        """The fate after a tier, whose default decides what is still live."""
+    def end(self, default: Default) -> Fate:
+        """The fate after a tier, whose default decides (or may decide) what is still live."""
         if default == "deny":
             return Fate(self.passed, self.allow, self.deny | self.live)
-        return Fate(self.live | self.passed, self.allow, self.deny)
+        denied = self.live if default == "perhaps" else NO_PORTS
+        return Fate(self.live | self.passed, self.allow, self.deny | denied)
 
     def outcome(self) -> tuple[PortSet, PortSet]:
         """The ports surely allowed and those unknown, once what no tier decided is allowed."""
@@ -81,9 +83,11 @@ class Turn:
     together: bool
 
     @property
-    def default(self) -> Literal["deny", "pass"]:
-        """What becomes of what no rule decides."""
-        return "deny" if self.isolating else "pass"
+    def default(self) -> Default:
+        """What becomes of what no rule decides; `perhaps` denied where no policy surely acts."""
+        if any(policy.doubt is None for policy in self.isolating):
+            return "deny"
+        return "perhaps" if self.isolating else "pass"
 
 
 def turns(policies: Iterable[Policy], direction: Direction) -> tuple[Turn, ...]:

@@ -351,6 +351,7 @@ def _label(inventory: Inventory, pod: Pod, key: str) -> str | None:
 
 def _blocks(policy: Policy) -> Iterator[str]:
     waiting = [p for rule in (*policy.ingress, *policy.egress) for p in (rule.peer, rule.local)]
+    waiting.append(policy.hosts)
     while waiting:
         match waiting.pop():
             case AddressPeer(blocks=blocks, excepts=excepts):

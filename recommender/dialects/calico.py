@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from recommender.addresses import address
 from recommender.dialects import kubernetes
 from recommender.dialects.calico_rules import (
     NAME,
@@ -158,7 +159,16 @@ def _address_set(o: Field, inventory: Inventory) -> AddressSet | None:
         inherited = dict(namespace.labels) if namespace else {}
         labels |= {OF_NAMESPACE + key: value for key, value in inherited.items()}
         labels |= {OF_NAMESPACE + NAME: o.ref.namespace, NAMESPACE: o.ref.namespace}
-    return AddressSet(labels, addresses, names)
+    host = _host(spec, addresses, inventory) if o.ref.kind == "HostEndpoint" else None
+    return AddressSet(labels, addresses, names, host)
+
+
+def _host(spec: Field, addresses: tuple[str, ...], inventory: Inventory) -> Peer:
+    """The node of a host endpoint, by its addresses; any node where none is known."""
+    node = inventory.nodes.get(spec["node"].text())
+    known = {*addresses, *(node.addresses if node else ())}
+    blocks = tuple(sorted(at for at in known if "/" in at or address(at)))
+    return AddressPeer(blocks or ("0.0.0.0/0", "::/0"), reach="nodes")
 
 
 def _labels(o: Field) -> dict[str, str]:
@@ -203,19 +213,23 @@ def _policy(o: Field, tiers: dict[str, Tier], scope: Scope) -> Policy | None:
     if o.ref.kind == "StagedKubernetesNetworkPolicy":
         return _staged_kubernetes(o, scope.inventory)
     o["spec"].known(*_SPEC, *(_GLOBAL if scope.namespace is None else ()))
-    if _for_hosts_only(o["spec"]):
-        return None
     types = _types(o["spec"])
+    subject, hosts = _subject(o["spec"], scope)
+    if _for_hosts_only(o["spec"]):
+        if hosts is None:
+            return None
+        subject = NOTHING
     order = o["spec"]["order"].number()
     return Policy(
         ref=o.ref,
         tier=_tier(o, tiers),
-        subject=_subject(o["spec"], scope.namespace),
+        subject=subject,
         isolates=types,
         ingress=_rules(o["spec"], "ingress", scope) if "ingress" in types else (),
         egress=_rules(o["spec"], "egress", scope) if "egress" in types else (),
         order=math.inf if order is None else order,
         staged=staged,
+        hosts=hosts,
     )
 
 
@@ -264,18 +278,23 @@ def _tier(o: Field, tiers: dict[str, Tier]) -> Tier:
     return tiers.get(name, tier(name, math.inf, "deny"))
 
 
-def _subject(spec: Field, namespace: str | None) -> Selector:
-    """The pods that a policy governs (updateprocessors/{,global}networkpolicyprocessor.go)."""
+def _subject(spec: Field, scope: Scope) -> tuple[Selector, Peer | None]:
+    """The pods that a policy governs (updateprocessors/{,global}networkpolicyprocessor.go).
+
+    A global one governs host endpoints too, where its selectors match theirs.
+    """
     for name in ("selector", "namespaceSelector", "serviceAccountSelector"):
         if says_global(spec[name].text()):
             spec[name].say("global() may stand in a rule's namespaceSelector only")
     terms = [selector_in(spec["selector"])]
-    if namespace is not None:
-        terms.append(In(NAMESPACE, frozenset({namespace})))
+    if scope.namespace is not None:
+        terms.append(In(NAMESPACE, frozenset({scope.namespace})))
     else:
         terms.append(selector_in(spec["namespaceSelector"], prefix=OF_NAMESPACE))
     terms.append(selector_in(spec["serviceAccountSelector"], prefix=OF_ACCOUNT))
-    return for_pods(all_of(*terms))
+    whole = all_of(*terms)
+    hosts = tuple(s.host for s in scope.sets if s.host and whole.matches(s.labels))
+    return for_pods(whole), AnyOf(hosts) if hosts else None
 
 
 def _rules(spec: Field, direction: Direction, scope: Scope) -> tuple[Rule, ...]:

@@ -68,11 +68,15 @@ _ENTITY = (*_WHO, "services", "ports", "notPorts", "domains")
 
 @dataclass(frozen=True, slots=True)
 class AddressSet:
-    """A network set or host endpoint: labels as Felix sees them, and its addresses or names."""
+    """A network set or host endpoint: labels as Felix sees them, and its addresses or names.
+
+    `host` is a host endpoint as a peer.
+    """
 
     labels: Labels
     blocks: tuple[str, ...]
     names: tuple[str, ...] = ()
+    host: Peer | None = None
 
 
 @dataclass(frozen=True, slots=True)

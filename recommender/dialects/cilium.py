@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from recommender.dialects.cilium_peers import FROM, TO, CidrGroup, Scope, peer_in, subject_in
+from recommender.dialects.cilium_peers import (
+    FROM,
+    TO,
+    CidrGroup,
+    Scope,
+    nodes_in,
+    peer_in,
+    subject_in,
+)
 from recommender.dialects.cilium_ports import traffic_in
 from recommender.dialects.fields import Field, Refused, kept, object_of
 from recommender.inventory import Inventory
@@ -21,6 +29,7 @@ from recommender.model import (
     Direction,
     Finding,
     Parsed,
+    Peer,
     Policy,
     Rule,
     Selector,
@@ -98,7 +107,7 @@ def _policy(spec: Field, scope: Scope) -> Policy:
         Refused: it has no meaning, so the agent would refuse the whole object.
     """
     spec.known(*_SPEC, "description")
-    subject = _subject(spec, scope)
+    subject, hosts = _subject(spec, scope)
     if not any(spec[key].value for key, _, _ in _LISTS):
         raise Refused(spec, "needs a rule: ingress, ingressDeny, egress or egressDeny")
     rules: dict[Direction, tuple[Rule, ...]] = dict.fromkeys(DIRECTIONS, ())
@@ -112,19 +121,20 @@ def _policy(spec: Field, scope: Scope) -> Policy:
         isolates=_isolates(spec),
         ingress=rules["ingress"],
         egress=rules["egress"],
+        hosts=hosts,
     )
 
 
-def _subject(spec: Field, scope: Scope) -> Selector:
+def _subject(spec: Field, scope: Scope) -> tuple[Selector, Peer | None]:
+    """The pods that a rule governs, or the nodes: a host policy governs no pod."""
     given = [key for key in _SELECTORS if spec[key].given]
     if len(given) != 1:
         raise Refused(spec, "needs exactly one of endpointSelector and nodeSelector")
     if given == ["endpointSelector"]:
-        return subject_in(spec["endpointSelector"], scope.namespace)
+        return subject_in(spec["endpointSelector"], scope.namespace), None
     if scope.namespace is not None:
         raise Refused(spec["nodeSelector"], f"may stand in a {CLUSTERWIDE} only")
-    subject_in(spec["nodeSelector"], None)
-    return NOTHING  # a host policy: it governs nodes, and no pod
+    return NOTHING, nodes_in(spec["nodeSelector"])
 
 
 def _isolates(spec: Field) -> frozenset[Direction]:

@@ -344,9 +344,13 @@ def _service(service: Service) -> Peer:
 
 
 def _nodes(field: Field, _: Scope) -> Iterator[Peer]:
-    for item in field.items():
-        terms = (r.selector(lambda _source, name: f"node:{name}") for r in _requirements(item))
-        yield NodePeer(And(tuple(terms)))
+    return (nodes_in(item) for item in field.items())
+
+
+def nodes_in(selector: Field) -> Peer:
+    """The nodes that a selector selects; every one is `reserved:host` to itself."""
+    asked = (r for r in _requirements(selector) if r.source != "reserved")
+    return NodePeer(And(tuple(r.selector(lambda _, name: f"node:{name}") for r in asked)))
 
 
 def _groups(field: Field, _: Scope) -> Iterator[Peer]:
