@@ -4,6 +4,7 @@ Selectors see one flat label map for each endpoint, keys prefixed by what they b
 every dialect's own spelling ends in the same few words:
 
     pod:app                    label `app` of the pod
+    hidden:pod-template-hash   likewise, where the network's default settings hide it from policies
     ns:kubernetes.io/...       label of the pod's namespace
     sa:role                    label of the pod's service account
     meta:namespace             name of the pod's namespace
@@ -217,7 +218,8 @@ class Rule:
     """One rule of one direction: what `action` does to `peer` on `ports`.
 
     `index` is its place in its list, from 0. `local` limits it to those subjects that match;
-    `restricted` says what else narrows it (L7), which is not judged.
+    `restricted` says what else narrows it (L7), which is not judged. `learns` says that DNS answers
+    that come through it teach the network the addresses of names.
     """
 
     peer: Peer = AnyPeer()
@@ -227,6 +229,7 @@ class Rule:
     local: Peer | None = None
     restricted: str | None = None
     evidence: Evidence | None = None
+    learns: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

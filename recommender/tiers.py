@@ -19,12 +19,14 @@ from recommender.model import (
     AnyOf,
     Direction,
     HostNetwork,
+    NamePeer,
     NotPeer,
     Peer,
     Policy,
     PortSet,
     Rule,
     Tier,
+    UnknownPeer,
 )
 
 KUBERNETES = "networking.k8s.io/v1"
@@ -107,9 +109,22 @@ def turns(policies: Iterable[Policy], direction: Direction) -> tuple[Turn, ...]:
         rules = [(p, rule) for p in applying for rule in p.rules(direction) if rule.action != "log"]
         if tier.how == "union":
             rules.sort(key=lambda each: each[1].action != "deny")
+        if not any(rule.learns for policy, rule in rules if policy.doubt is None):
+            rules = [(policy, _unlearned(policy, rule)) for policy, rule in rules]
         isolating = [p for p in applying if direction in p.isolates and tier.default == "deny"]
         out.append(Turn(tuple(rules), tuple(isolating), tier.how == "union"))
     return tuple(out)
+
+
+def _unlearned(policy: Policy, rule: Rule) -> Rule:
+    """A rule of a subject whose DNS no rule sends through Cilium's proxy, which learns from it.
+
+    cilium/cilium Documentation/security/policy/layer3.rst, "DNS based"
+    """
+    if not isinstance(rule.peer, NamePeer) or not policy.ref.api.startswith("cilium.io/"):
+        return rule
+    why = UnknownPeer("no DNS rule acts on the pod, so the addresses of names are not learned")
+    return replace(rule, peer=AllOf((why, rule.peer)))
 
 
 def _place(policy: Policy) -> tuple[float, str, str, str]:

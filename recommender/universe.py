@@ -146,7 +146,7 @@ class Universe:
                 for value, pods in self.labels(key).items():
                     if selector.matches({key: value}):
                         found |= pods
-                return Truth(found, found)
+                return Truth(0 if key.startswith("hidden:") else found, found)
         assert_never(selector)
 
     def matched(self, peer: Peer, node: str | None = None) -> Truth:
@@ -332,7 +332,7 @@ def _addresses(pod: Pod) -> list[Address]:
 def _label(inventory: Inventory, pod: Pod, key: str) -> str | None:
     kind, _, name = key.partition(":")
     match kind, name:
-        case "pod", _:
+        case "pod" | "hidden", _:
             return pod.labels.get(name)
         case "ns", _:
             namespace = inventory.namespaces.get(pod.namespace)

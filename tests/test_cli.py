@@ -337,7 +337,10 @@ kind: CiliumNetworkPolicy
 metadata: {name: names, namespace: payments}
 spec:
   endpointSelector: {}
-  egress: [{toFQDNs: [{matchName: NAME}]}]
+  egress:
+  - toFQDNs: [{matchName: NAME}]
+  - toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system}}]
+    toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchPattern: "*"}]}}]
 """
 
 

@@ -775,3 +775,28 @@ spec:
 def test_whatever_stands_in_a_field_is_read_or_said(body):
     found = parsed(json.dumps(body))
     assert found.policies or found.findings
+
+
+# --- labels that agents hide -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "hidden"),
+    [
+        ("pod-template-hash", True),
+        ("k8s:controller-revision-hash", True),
+        ("kubernetes.io/hostname", True),
+        ("statefulset.kubernetes.io/pod-name", True),
+        ("batch.kubernetes.io/controller-uid", True),
+        ("app.kubernetes.io/name", False),
+        ("batch.kubernetes.io/job-name", False),
+        ("app", False),
+    ],
+)
+def test_labels_that_agents_hide_by_default_match_nobody_for_sure(key, hidden):
+    text = cnp(f"ingress: [{{fromEndpoints: [{{matchLabels: {{'{key}': x}}}}]}}]")
+    assert any("agents hide the label" in finding for finding in said(text)) is hidden
+    one = parsed(text).policies[0]
+    name = key.removeprefix("k8s:")
+    wanted = label(f"{'hidden' if hidden else 'pod'}:{name}", "x")
+    assert one.ingress[0].peer == LabelPeer(And((SHOP, wanted)))

@@ -15,9 +15,9 @@ from recommender.dialects.cilium_peers import (
     Scope,
     nodes_in,
     peer_in,
-    subject_in,
 )
 from recommender.dialects.cilium_ports import traffic_in
+from recommender.dialects.cilium_selectors import subject_in
 from recommender.dialects.fields import Field, Refused, kept, object_of
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
@@ -168,6 +168,7 @@ def _rules(
         if not element["toPorts"].value and not element["icmps"].value:
             return ()  # `{}` turns default deny on and allows nobody
         peer = AnyPeer()
+    learns = any(entry["rules"]["dns"].value for entry in element["toPorts"].items())
     return tuple(
         Rule(
             peer,
@@ -175,6 +176,7 @@ def _rules(
             action,
             index,
             restricted="; ".join(text for text in (layer7, authentication) if text) or None,
+            learns=learns,
         )
         for ports, layer7 in traffic
     )
