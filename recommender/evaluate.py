@@ -234,6 +234,12 @@ class Evaluator:
         node = self.acting.node(dst) if self.world.plain >> dst & 1 else None
         return node is not None and bool(self.world.node_ends[node] >> src & 1)
 
+    def _may_be_on_node(self, src: int, dst: int) -> bool:
+        """Whether `src` is a node, and the pod `dst` on one that is not known."""
+        world = self.world
+        is_node = not (world.plain | world.outside) >> src & 1
+        return is_node and bool(world.plain >> dst & 1) and self.acting.node(dst) is None
+
     def _verdict(self, src: int, dst: int, asked: PortSet) -> Verdict:
         if always := self._always(src, dst):
             return Verdict(True, (always,))
@@ -247,6 +253,9 @@ class Evaluator:
             sides.append((False if denied else None if unknown else True, reasons))
         values = {value for value, _ in sides}
         allow = False if False in values else None if None in values else True
+        if allow is False and self._may_be_on_node(src, dst):
+            why = "a node always reaches its own pods, and the pod's node is not known"
+            return Verdict(None, (Reason("ingress", None, None, "unknown", why),))
         return Verdict(
             allow, tuple(why for value, found in sides if value is allow for why in found)
         )

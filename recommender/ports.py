@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 PORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -40,6 +40,15 @@ class PortSet:
         """One port, or one range, of one protocol."""
         return PortSet(((protocol, ((low, low if high is None else high),)),))
 
+    @staticmethod
+    def union(sets: Iterable[PortSet]) -> PortSet:
+        """The union of many sets, joined once."""
+        merged: dict[str, list[Interval]] = {}
+        for each in sets:
+            for protocol, ivs in each.by_protocol:
+                merged.setdefault(protocol, []).extend(ivs)
+        return PortSet.of(merged)
+
     def intervals(self, protocol: str) -> tuple[Interval, ...]:
         """The intervals of one protocol, empty where it has none."""
         return next((ivs for p, ivs in self.by_protocol if p == protocol), ())
@@ -53,10 +62,7 @@ class PortSet:
     def __or__(self, other: PortSet) -> PortSet:
         if not other or self == other:
             return self
-        merged: dict[str, list[Interval]] = {}
-        for protocol, ivs in (*self.by_protocol, *other.by_protocol):
-            merged.setdefault(protocol, []).extend(ivs)
-        return PortSet.of(merged)
+        return PortSet.union((self, other))
 
     def __and__(self, other: PortSet) -> PortSet:
         return self if self == other else self - (self - other)
@@ -68,11 +74,22 @@ class PortSet:
         return not self - other
 
 
-def _minus(left: Iterable[Interval], right: Iterable[Interval]) -> Iterable[Interval]:
-    for low, high in right:
-        parts = [part for a, b in left for part in ((a, min(b, low - 1)), (max(a, high + 1), b))]
-        left = [(a, b) for a, b in parts if a <= b]
-    return left
+def _minus(left: Iterable[Interval], right: Sequence[Interval]) -> Iterable[Interval]:
+    """One pass over both, which are sorted and joined."""
+    out: list[Interval] = []
+    first = 0
+    for low, high in left:
+        while first < len(right) and right[first][1] < low:
+            first += 1
+        at = first
+        while at < len(right) and right[at][0] <= high:
+            if low < right[at][0]:
+                out.append((low, right[at][0] - 1))
+            low = right[at][1] + 1
+            at += 1
+        if low <= high:
+            out.append((low, high))
+    return out
 
 
 _TYPES, _PORTS = ((0, 65535),), ((1, 65535),)

@@ -55,7 +55,7 @@ def _icmp(field: Field, protocol: str | None) -> PortSet:
 
 def port_list(field: Field, protocol: str | None) -> tuple[PortSet, tuple[tuple[str, str], ...]]:
     """The numbers, and the names, in a list of ports."""
-    numbers, named = PortSet(), set()
+    numbers, named = [], set()
     for port in field.items():
         if protocol not in PORT_PROTOCOLS:
             raise Refused(field, "needs protocol TCP, UDP or SCTP")
@@ -65,12 +65,12 @@ def port_list(field: Field, protocol: str | None) -> tuple[PortSet, tuple[tuple[
             low, high = int(match[1]), int(match[2] or match[1])
             if not 1 <= low <= high <= 65535:
                 raise Refused(port, f"{shown(text)} is not a port or range from 1 to 65535")
-            numbers |= PortSet.one(protocol, low, high)
+            numbers.append(PortSet.one(protocol, low, high))
         elif isinstance(port.value, str) and _PORT_NAME.fullmatch(text):
             named.add((protocol, text))
         else:
             raise Refused(port, f"{shown(text)} is neither a port, a range a:b nor a port's name")
-    return numbers, tuple(sorted(named))
+    return PortSet.union(numbers), tuple(sorted(named))
 
 
 def ports_in(rule: Field) -> Ports:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from recommender.dialects.cilium_peers import dns_name
 from recommender.dialects.fields import Field, Refused, shown
@@ -79,16 +79,16 @@ def traffic_in(element: Field, direction: Direction) -> list[tuple[Ports, str | 
         return [(Ports(numbers), None)]
     if not ports.value:
         return [(Ports(), None)]
-    found: dict[str | None, Ports] = {}
+    found: dict[str | None, list[Ports]] = {}
     for entry in ports.items():
-        restricted = _restriction(entry, direction)
-        for port in _ports(entry["ports"]):
-            found[restricted] = _union(found.get(restricted, Ports(NO_PORTS)), port)
-    return [(port, restricted) for restricted, port in found.items()]
+        listed = _ports(entry["ports"])
+        found.setdefault(_restriction(entry, direction), []).extend(listed)
+    return [(_union(listed), restricted) for restricted, listed in found.items() if listed]
 
 
-def _union(left: Ports, right: Ports) -> Ports:
-    return Ports(left.numbers | right.numbers, tuple(sorted({*left.named, *right.named})))
+def _union(ports: Sequence[Ports]) -> Ports:
+    named = {name for each in ports for name in each.named}
+    return Ports(PortSet.union(each.numbers for each in ports), tuple(sorted(named)))
 
 
 def _ports(ports: Field) -> Iterator[Ports]:

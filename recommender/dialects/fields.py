@@ -61,7 +61,10 @@ class Field:
     def __getitem__(self, key: str) -> Field:
         """The field under `key`; not given where this field is not."""
         path = f"{self.path}.{key}" if self.path else key
-        return Field(self.mapping().get(key), path, self.ref, self.findings)
+        # Only a key that YAML reads as no string needs the copy of the whole map.
+        value = self.value.get(key) if isinstance(self.value, dict) else None
+        value = self.mapping().get(key) if value is None else value
+        return Field(value, path, self.ref, self.findings)
 
     def mapping(self) -> Mapping[str, Any]:
         """The map in this field; empty where it is not given."""

@@ -25,7 +25,6 @@ from recommender.manifests import Manifest
 from recommender.model import (
     ALL_PORTS,
     DIRECTIONS,
-    NO_PORTS,
     PORT_PROTOCOLS,
     AddressPeer,
     And,
@@ -170,9 +169,7 @@ def _ports(field: Field) -> Ports:
     entries = [_port(entry) for entry in field.items()]
     if not entries:
         return Ports()
-    numbers = NO_PORTS
-    for entry in entries:
-        numbers |= entry if isinstance(entry, PortSet) else NO_PORTS
+    numbers = PortSet.union(entry for entry in entries if isinstance(entry, PortSet))
     return Ports(numbers, tuple(sorted({e for e in entries if not isinstance(e, PortSet)})))
 
 
