@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -43,7 +43,9 @@ _Loader.add_implicit_resolver(
 MOST_LEVELS = 500  # a Kubernetes object has some twenty
 TOO_DEEP = f"nests deeper than {MOST_LEVELS} levels"
 _DEEP = re.compile(rf"(?:[-?] +){{{MOST_LEVELS}}}|^ {{{MOST_LEVELS}}}", re.MULTILINE)
-_DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
+MOST_VALUES = 1_000_000  # one object; etcd takes 1.5 MB
+TOO_WIDE = f"its anchors expand it to more than {MOST_VALUES:,} values"
+_DOCUMENT = re.compile(r"^---(?=\s|$)", re.MULTILINE)  # which may go on after the mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,9 @@ def _json_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
                 return
             yield Problem(f"{name}:{line}", f"not JSON ({error})")
             return
+        if _extent(body, {}).levels > MOST_LEVELS:
+            yield Problem(f"{name}:{line}", TOO_DEEP)
+            return
         yield from _opened(name, line, body)
 
 
@@ -173,6 +178,30 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
+class _Extent(NamedTuple):
+    """How deep a value nests and how many values it holds, those behind an alias each time."""
+
+    levels: int
+    values: int
+
+
+def _extent(value: Any, known: dict[int, _Extent], above: int = 0) -> _Extent:
+    """The extent of a value; its levels are counted no further than is allowed.
+
+    A value that holds itself, by an alias inside its own anchor, nests without end.
+    """
+    if not isinstance(value, dict | list) or above > MOST_LEVELS:
+        return _Extent(0, 1)
+    if id(value) not in known:
+        known[id(value)] = _Extent(MOST_LEVELS, 1)
+        levels, values = 0, 1
+        for each in value.values() if isinstance(value, dict) else value:
+            inner = _extent(each, known, above + 1)
+            levels, values = max(levels, inner.levels), values + inner.values
+        known[id(value)] = _Extent(levels + 1, values)
+    return known[id(value)]
+
+
 def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
     loader = _Loader(text)
     try:
@@ -180,12 +209,15 @@ def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
         if node is None:
             return
         listed = _list_of(node)
-        if listed is None:
-            yield from _opened(name, line + node.start_mark.line, loader.construct_document(node))
-            return
-        for item in listed.items:
-            body = _typed(loader.construct_document(item), listed.kind, listed.api)
-            yield from _opened(name, line + item.start_mark.line, body)
+        for item in (node,) if listed is None else listed.items:
+            body, at = loader.construct_document(item), line + item.start_mark.line
+            extent = _extent(body, {})
+            if extent.levels > MOST_LEVELS:
+                yield Problem(f"{name}:{at}", TOO_DEEP)
+            elif extent.values > max(MOST_VALUES, len(text)):
+                yield Problem(f"{name}:{at}", TOO_WIDE)
+            else:
+                yield from _opened(name, at, _typed(body, listed))
     except ValueError as error:  # a value that YAML's own constructors refuse (a bad date, say)
         if isinstance(error, yaml.YAMLError):
             raise
@@ -215,11 +247,11 @@ def _list_of(node: yaml.Node) -> _ListOf | None:
     return _ListOf(kind.value, version, tuple(items.value))
 
 
-def _typed(item: Any, list_kind: str, api: str | None) -> Any:
+def _typed(item: Any, listed: _ListOf | None) -> Any:
     """The item with the kind that a typed list (`PodList`) leaves out of its items."""
-    kind = list_kind.removesuffix("List")
-    if kind and isinstance(item, dict):
-        return {"kind": kind, "apiVersion": api, **item}
+    kind = listed.kind.removesuffix("List") if listed else ""
+    if listed and kind and isinstance(item, dict):
+        return {"kind": kind, "apiVersion": listed.api, **item}
     return item
 
 
@@ -239,7 +271,7 @@ def _opened(name: str, line: int, body: Any) -> Iterator[Manifest | Problem]:
     kind = body["kind"]
     if kind.endswith("List") and isinstance(body.get("items"), list):
         for item in body["items"]:
-            yield from _opened(name, line, _typed(item, kind, body.get("apiVersion")))
+            yield from _opened(name, line, _typed(item, _ListOf(kind, body.get("apiVersion"), ())))
         return
     metadata = body.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):

@@ -147,3 +147,43 @@ def test_many_brackets_that_do_not_nest_are_no_problem(tmp_path: Path) -> None:
     manifests, problems = read_manifests([write(tmp_path, "wide.yaml", text)])
     assert not problems
     assert len(manifests[0].body["spec"]) == 2_000
+
+
+def test_a_document_may_begin_on_the_line_of_its_mark(tmp_path: Path) -> None:
+    text = "--- {kind: Pod, metadata: {name: a}}\n--- # b\nkind: Pod\nmetadata: {name: b}\n---\n"
+    manifests, problems = read_manifests([write(tmp_path, "a.yaml", text)])
+    assert not problems
+    assert [m.body["metadata"]["name"] for m in manifests] == ["a", "b"]
+    assert [m.place.rsplit(":", 1)[1] for m in manifests] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind": "Pod", "metadata": {"name": "b"}, "x": ' + "[" * 600 + "]" * 600 + "}",
+        "kind: Pod\nmetadata: {name: b}\nspec: &a {b: *a}\n",
+        "&a [*a]\n",
+        "&a {kind: List, items: [*a]}\n",
+        "kind: List\nitems: &a [{kind: List, items: *a}]\n",
+        "kind: Pod\nmetadata: {name: b}\nx: &a " + "[" * 300 + "]" * 300 + "\n"
+        "y: " + "[" * 300 + "*a" + "]" * 300 + "\n",
+    ],
+    ids=["json", "in itself", "list in itself", "List in itself", "items", "through an alias"],
+)
+def test_what_nests_without_end_only_when_it_is_built_is_a_problem_too(
+    tmp_path: Path, text: str
+) -> None:
+    good = "kind: Namespace\nmetadata: {name: a}\n"
+    manifests, problems = read_manifests(
+        [write(tmp_path, "deep.yaml", text), write(tmp_path, "good.yaml", good)]
+    )
+    assert [m.body["metadata"]["name"] for m in manifests] == ["a"]
+    assert "nests deeper than 500 levels" in str(problems[0])
+
+
+def test_anchors_that_expand_without_end_are_a_problem(tmp_path: Path) -> None:
+    text = "kind: Pod\nmetadata: {name: a}\na0: &a0 [x, x]\n"
+    text += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
+    manifests, problems = read_manifests([write(tmp_path, "bomb.yaml", text)])
+    assert not manifests
+    assert "expand it to more than 1,000,000 values" in str(problems[0])
