@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from ingest.errors import FlowpolicyError
+from recommender.report.lines import printable
 
 # Name, and the one line that `flowpolicy --help` shows: the modules stay unread until called.
 COMMANDS = {
@@ -55,7 +56,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FlowpolicyError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

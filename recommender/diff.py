@@ -24,6 +24,7 @@ from recommender.model import HostNetwork, Remark
 from recommender.policies import PolicySet
 from recommender.propose import instant
 from recommender.replay import replay
+from recommender.report.lines import printable
 
 Change = Literal["added", "removed", "changed", "renamed", "unchanged"]
 
@@ -216,7 +217,7 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
         return yaml.safe_dump(bodies[name], sort_keys=False, width=4096).splitlines(keepends=True)
 
     def label(name: Name | None) -> str:
-        return f"{name.kind}/{name.shown}" if name else "/dev/null"
+        return printable(f"{name.kind}/{name.shown}") if name else "/dev/null"
 
     return "".join(
         difflib.unified_diff(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -263,12 +264,15 @@ def _complete(
                 host_network=pod.host_network,
                 probes=probes[pod.namespace, pod.name],
             )
+    named = Counter(map(str, workloads))
     for key, workload in workloads.items():
-        name = (key.namespace, key.name)
-        if key not in with_pods and name not in pods:
-            pods[name] = Pod(
+        if key not in with_pods:
+            name = key.name
+            while (key.namespace, name) in pods or (name == key.name and named[str(key)] > 1):
+                name += f"-{key.kind.lower()}"  # there is a namesake of another kind
+            pods[key.namespace, name] = Pod(
                 namespace=key.namespace,
-                name=key.name,
+                name=name,
                 labels=workload.template_labels,
                 workload=key,
                 addresses=(),

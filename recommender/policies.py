@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 from recommender.dialects import parse_policies
 from recommender.errors import PolicyError
 from recommender.inventory import Inventory
-from recommender.manifests import Manifest, read_manifests
+from recommender.manifests import Manifest, Problem, read_manifests
 from recommender.model import Policy
-from recommender.objects import core_kind
+from recommender.objects import POLICY_GROUPS, core_kind
 
 # Objects that policies refer to; those of the inventory serve every policy set.
 SUPPORTING = frozenset(
     {"Tier", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "CiliumCIDRGroup"}
 )
+# What every kind of policy may be named: apimachinery/pkg/util/validation, IsDNS1123Subdomain.
+_PART = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_NAME, _LONGEST = re.compile(rf"{_PART}(\.{_PART})*"), 253
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> PolicySe
     manifests, problems = read_manifests(paths)
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
-    own = [manifest for manifest in manifests if core_kind(manifest.body) is None]
+    given = [manifest for manifest in manifests if core_kind(manifest.body) is None]
+    own, not_applied = _applied(given)
+    problems += not_applied
     found = parse_policies([*_supporting(own, inventory), *own], inventory)
     notes = [str(problem) for problem in problems]
     notes += [str(finding) for finding in found.findings]
@@ -56,13 +62,41 @@ def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> PolicySe
     return PolicySet(own, found.policies, tuple(notes), len(problems) + len(found.findings))
 
 
-def _supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
-    def identity(manifest: Manifest) -> tuple[object, ...]:
-        body, meta = manifest.body, manifest.body["metadata"]
-        group = str(body.get("apiVersion") or "").partition("/")[0].removeprefix("crd.")
-        return group, body["kind"], meta.get("namespace"), meta["name"]
+def _applied(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[Problem]]:
+    """The objects that stand once all have been applied in turn, and why the others do not."""
+    standing: dict[Identity, Manifest] = {}
+    problems: list[Problem] = []
+    for manifest in manifests:
+        identity = _identity(manifest)
+        group, kind, *named = identity
+        if group in POLICY_GROUPS and not all(map(_is_name, named)):
+            message = f"a {kind} that the API server refuses for its name, {'/'.join(named)!r}"
+            problems.append(Problem(manifest.place, message))
+            continue
+        was = standing.pop(identity, None)
+        standing[identity] = manifest
+        if was is not None and was != manifest:
+            message = f"{kind} {named[-1]} stands again at {manifest.place}, and the last counts"
+            problems.append(Problem(was.place, message))
+    return list(standing.values()), problems
 
-    given = {identity(manifest) for manifest in own}
+
+Identity = tuple[str, str, str, str]
+
+
+def _identity(manifest: Manifest) -> Identity:
+    """API group, kind, namespace and name; versions of one group are the same object."""
+    body, meta = manifest.body, manifest.body["metadata"]
+    group = str(body.get("apiVersion") or "").partition("/")[0].removeprefix("crd.")
+    return group, str(body["kind"]), str(meta.get("namespace") or "default"), str(meta["name"])
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST and _NAME.fullmatch(text) is not None
+
+
+def _supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
+    given = {_identity(manifest) for manifest in own}
     for manifest in inventory.manifests:
-        if manifest.body["kind"] in SUPPORTING and identity(manifest) not in given:
+        if manifest.body["kind"] in SUPPORTING and _identity(manifest) not in given:
             yield manifest

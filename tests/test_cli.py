@@ -331,6 +331,20 @@ def test_what_the_api_would_refuse_is_said_and_strict_makes_it_fatal(
         assert "mend them, or leave out --strict" in said.strip().splitlines()[-1]
 
 
+def test_names_of_objects_begin_no_line_and_move_no_cursor(tmp_path: Path) -> None:
+    (tmp_path / "none.yaml").write_text("")
+    (tmp_path / "odd.yaml").write_text(
+        "apiVersion: example.org/v1\nkind: Fire\n"
+        'metadata: {name: "x\\nNetworkPolicy y: fine\\e[2J"}\n'
+    )
+    args = ("diff", tmp_path / "none.yaml", tmp_path / "odd.yaml", "--inventory", INVENTORY)
+    for form in ("text", "markdown"):
+        out, _ = invoke(*args, "-o", form, code=10)
+        assert "NetworkPolicy y: fine" in out
+        assert not any(line.startswith("NetworkPolicy y") for line in out.splitlines())
+        assert "\x1b" not in out
+
+
 BY_NAME = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy

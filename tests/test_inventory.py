@@ -70,6 +70,14 @@ def test_a_workload_without_pods_is_stood_for_by_its_template() -> None:
     assert stand_in.ports == (("TCP", 8080, "http"),)
 
 
+def test_namesakes_of_two_kinds_without_pods_are_both_stood_for() -> None:
+    found = inventory(workload("a", {"app": "a"}), workload("a", {"app": "b"}, kind="StatefulSet"))
+    assert {(p.workload.kind, p.labels["app"]) for p in found.pods.values()} == {
+        ("Deployment", "a"),
+        ("StatefulSet", "b"),
+    }
+
+
 def test_every_pod_has_a_workload_and_every_namespace_its_name_label() -> None:
     found = inventory(pod("a-1", {"app": "a"}, owner=("Rollout", "a")))
     assert WorkloadKey("shop", "Rollout", "a") in found.workloads

@@ -86,10 +86,10 @@ def _as_dict(replayed: Replayed) -> dict[str, Any]:
 
 
 def _print(replayed: list[Replayed], denied: list[Replayed], unknown: list[Replayed]) -> None:
-    click.echo(f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied")
+    options.tell(f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied")
     for word, found in (("denied", denied), ("cannot tell", unknown)):
         for one in found:
             reasons = sorted({f"{r.action} by {r.policy}" for r in one.verdict.because if r.policy})
-            click.echo(f"  {word}: {one}, {one.row['connections']:,} connections")
+            options.tell(f"  {word}: {one}, {one.row['connections']:,} connections")
             for reason in reasons:
-                click.echo(f"    {reason}")
+                options.tell(f"    {reason}")

@@ -62,5 +62,5 @@ def command(
         click.echo(json.dumps({"connections": [connection(row) for row in rows]}))
     else:
         for row in rows:
-            click.echo(f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}")
+            options.tell(f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}")
     options.done(strict, given)

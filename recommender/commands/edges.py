@@ -77,7 +77,7 @@ def _print(table: pd.DataFrame) -> None:
     for row in records(table):
         port = "" if row["port"] is None else f" {row['port']}"
         class_ = f"  {row['class']}: {row['reason']}" if "class" in row else ""
-        click.echo(
+        options.tell(
             f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}"
             f"  {row['connections']:,} connections{class_}"
         )

@@ -76,10 +76,10 @@ def command(
 
 
 def _print(counts: dict[str, Any]) -> None:
-    click.echo(
+    options.tell(
         f"{counts['files']:,} files, {counts['lines']:,} lines in {counts['seconds']:.1f} s: "
         f"{counts['flows']:,} flows"
     )
     for word in ("skipped", "rejects"):
         for reason, number in sorted(counts[word].items(), key=lambda item: (-item[1], item[0])):
-            click.echo(f"  {word}: {number:,} {reason}")
+            options.tell(f"  {word}: {number:,} {reason}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.errors import FlowpolicyError
+from recommender.report.lines import printable
 
 if TYPE_CHECKING:
     from recommender.inventory import Inventory, Pod
@@ -77,9 +78,14 @@ def output(*choices: str) -> Decorator:
     )
 
 
-def say(message: str) -> None:
+def tell(line: str) -> None:
+    """One line for people, on standard output."""
+    click.echo(printable(line))
+
+
+def say(line: str) -> None:
     """One line for people, on standard error."""
-    click.echo(message, err=True)
+    click.echo(printable(line), err=True)
 
 
 def read_inventory(paths: Sequence[str]) -> Inventory:

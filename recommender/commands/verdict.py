@@ -159,13 +159,13 @@ def _print(question: dict[str, Any], verdict: Verdict, changes: list[Reason]) ->
     word = {True: "allowed", False: "denied", None: "cannot tell"}[verdict.allow]
     port = question.get("port")
     what = f"{question.get('protocol') or 'TCP'}{'' if port is None else f' {port}'}"
-    click.echo(f"{question['src']} -> {question['dst']} {what}: {word}")
+    options.tell(f"{question['src']} -> {question['dst']} {what}: {word}")
     for reason in verdict.because:
-        click.echo(f"  {_told(reason)}")
+        options.tell(f"  {_told(reason)}")
     if verdict.allow is False and changes != list(verdict.because):
-        click.echo("to allow it, all of these would have to change:")
+        options.tell("to allow it, all of these would have to change:")
         for reason in changes:
-            click.echo(f"  {_told(reason)}")
+            options.tell(f"  {_told(reason)}")
 
 
 def _told(reason: Reason) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from recommender.report.lines import printable
+
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
     from recommender.connectivity import Connection
     from recommender.diff import Diff, FlowChange, ObjectChange
@@ -74,13 +76,13 @@ def text(diff: Diff, most: int | None = None) -> str:
 
     Sections are cut after `most` lines; what matters most in them comes first.
     """
-    return "\n".join(_text(diff, most))
+    return "\n".join(map(printable, _text(diff, most)))
 
 
 def _text(diff: Diff, most: int | None) -> Iterator[str]:
     for change in changed(diff.objects):
         yield _title(change)
-        yield change.text.rstrip("\n")
+        yield from change.text.splitlines()
     same = len(diff.objects) - len(changed(diff.objects))
     yield f"objects unchanged: {same}"
     yield from _section("connections gained", [f"+ {line}" for line in lines(diff.gained)], most)
@@ -224,4 +226,4 @@ def _markdown(diff: Diff) -> Iterator[str]:
 
 def _code(line: str) -> str:
     """Text that cannot leave its code span, whatever names a log brings."""
-    return line.replace("`", "'").replace("\n", " ")
+    return printable(line).replace("`", "'")

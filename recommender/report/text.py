@@ -9,13 +9,14 @@ from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
 from recommender.report.files import INDEX, window, writable
+from recommender.report.lines import printable
 
 _MOST = 10
 
 
 def summary(recommendation: Recommendation, out: Path) -> str:
     """The outcome in some lines: what was written, the proof, what waits for a decision."""
-    return "\n".join(_lines(recommendation, out))
+    return "\n".join(map(printable, _lines(recommendation, out)))
 
 
 def _lines(found: Recommendation, out: Path) -> Iterator[str]:
