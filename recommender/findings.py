@@ -10,6 +10,7 @@ Each remark has a topic:
     isolates without DNS   pods are isolated in egress and may reach no DNS server
     shadowed               a rule never acts: others decide first (`overlaps`)
     redundant              a rule allows what others allow as well (`overlaps`)
+    cannot be told         whom a rule matches is not known from the files
     never used             no observed flow came through a rule (`usage`)
     wider than its use     a rule allows pairs, ports or addresses never seen (`usage`)
 """
@@ -17,6 +18,7 @@ Each remark has a topic:
 from __future__ import annotations
 
 import difflib
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
 from recommender.dns import cut_off
@@ -24,6 +26,7 @@ from recommender.evaluate import Evaluator
 from recommender.frames import Row
 from recommender.inventory import Pod
 from recommender.model import (
+    CANNOT_BE_TOLD,
     DIRECTIONS,
     NOTHING,
     AllOf,
@@ -58,8 +61,11 @@ def remarks(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Rem
         yield from _subject(policy, judge)
         for direction in DIRECTIONS:
             for rule in policy.rules(direction):
-                for topic, message in _rule(rule, judge):
+                for topic, message in _rule(policy, rule, judge):
                     yield Remark(policy.ref, topic, message, direction, rule.index)
+    for why in judge.doubts():
+        if why.policy is not None:
+            yield Remark(why.policy, CANNOT_BE_TOLD, why.detail or "", why.direction, why.rule)
     yield from cut_off(judge, rows)
     yield from overlaps(judge)
     if rows is not None:
@@ -69,16 +75,20 @@ def remarks(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Rem
 def _subject(policy: Policy, judge: Evaluator) -> Iterator[Remark]:
     if policy.subject == NOTHING:  # a staged deletion says so of itself
         return
-    if not judge.selects(policy):
+    if not judge.world.selected(policy.subject).may:
         near = _nearest(policy.subject, judge)
+        if policy.ref.kind == "GlobalNetworkPolicy":
+            near += "; host endpoints are not looked at"
         yield Remark(policy.ref, "selects nothing", f"its selector matches no pod{near}")
         return
     for topic, message in _absent(policy.subject, judge):
         yield Remark(policy.ref, topic, message)
 
 
-def _rule(rule: Rule, judge: Evaluator) -> Iterator[tuple[str, str]]:
-    for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) else (rule.peer,):
+def _rule(policy: Policy, rule: Rule, judge: Evaluator) -> Iterator[tuple[str, str]]:
+    # One selector of Calico's is several peers: the pods and the sets of addresses that it matches.
+    apart = isinstance(rule.peer, AnyOf) and "projectcalico.org" not in policy.ref.api
+    for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) and apart else (rule.peer,):
         selectors = list(_selectors(peer))
         if selectors and not is_local(peer) and not judge.world.matched(peer).may:
             near = next((near for one in selectors if (near := _nearest(one, judge))), "")
@@ -103,6 +113,8 @@ def _selectors(peer: Peer) -> Iterator[Selector]:
 def _absent(selector: Selector, judge: Evaluator) -> Iterator[tuple[str, str]]:
     """Labels and namespaces that a selector asks for and nobody bears."""
     for term in _asked(selector):
+        if term.key == "meta:cluster":  # which no inventory tells
+            continue
         borne = judge.world.labels(term.key)
         lacking = sorted(term.values - borne.keys() if isinstance(term, In) else ())
         if isinstance(term, In) and term.key in _NAMESPACE:
@@ -135,9 +147,20 @@ def _shown(key: str) -> str:
     return f"{_OWNERS.get(kind, '')}{name}"
 
 
+_MOST_COMPARED = 400
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    """The most similar of some names; of very many, only those that are sorted near it count."""
+    names = sorted(known)
+    first = max(0, bisect(names, name) - _MOST_COMPARED // 2)
+    near = difflib.get_close_matches(name, names[first : first + _MOST_COMPARED], 1, 0.5)
+    return near[0] if near else None
+
+
 def _like(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f", the nearest is {near[0]}" if near else ""
+    near = _closest(name, known)
+    return f", the nearest is {near}" if near else ""
 
 
 def _nearest(selector: Selector, judge: Evaluator) -> str:
@@ -147,11 +170,12 @@ def _nearest(selector: Selector, judge: Evaluator) -> str:
     spaces = [term for term in asked if term.key in _NAMESPACE]
     for name in sorted(name for term in spaces for name in term.values - known.keys()):
         return f"; there is no namespace {name}{_like(name, known)}"
-    inside = [
-        pod
-        for pod in judge.world.pods
-        if not pod.host_network and all(pod.namespace in term.values for term in spaces)
+    there = [
+        pod for pod in judge.world.pods if all(pod.namespace in term.values for term in spaces)
     ]
+    if any(pod.host_network and selector.matches(_labels(pod, judge)) for pod in there):
+        return "; the pod with its labels is host-network, and policies do not select such pods"
+    inside = [pod for pod in there if not pod.host_network]
     if not inside:
         return "; there is no pod in its namespace"
     wanted = [term for term in asked if term.key.startswith("pod:")]
@@ -166,14 +190,23 @@ def _nearest(selector: Selector, judge: Evaluator) -> str:
     return "; no pod has all of its labels together" if wanted else ""
 
 
+def _labels(pod: Pod, judge: Evaluator) -> dict[str, str]:
+    """The labels of a pod and of its namespace, by the keys that selectors have for them."""
+    namespace = judge.world.inventory.namespaces.get(pod.namespace)
+    return {
+        **{f"pod:{key}": value for key, value in pod.labels.items()},
+        **{f"ns:{key}": value for key, value in (namespace.labels if namespace else {}).items()},
+        "meta:namespace": pod.namespace,
+    }
+
+
 def _nearest_label(key: str, values: list[str], pods: list[Pod]) -> str | None:
-    labels = sorted({item for pod in pods for item in pod.labels.items()})
-    same_key = [value for k, value in labels if k == key]
+    same_key = {pod.labels[key] for pod in pods if key in pod.labels}
     for value in values:
-        if near := difflib.get_close_matches(value, same_key, 1, 0.5):
-            return f"{key}={near[0]}"
+        if near := _closest(value, same_key):
+            return f"{key}={near}"
     for value in values:
-        for k, v in labels:
-            if v == value:
-                return f"{k}={v}"
+        keys = [k for pod in pods for k, v in pod.labels.items() if v == value]
+        if keys:
+            return f"{min(keys)}={value}"
     return None

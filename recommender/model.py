@@ -300,6 +300,9 @@ class Finding:
         return f"{self.place}: {self.ref}: {self.effect}: {self.field}: {self.message}"
 
 
+CANNOT_BE_TOLD = "cannot be told"  # a remark's topic
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """What a person should look at in a policy that the API server takes; `rule` is its index."""

@@ -1,7 +1,9 @@
 """Rules that others make needless: they never act, or allow what others allow as well.
 
 A deny that nothing contradicts today is a guard rail, and no fault; so only allow rules are called
-redundant. A policy goes on isolating without any of its rules.
+redundant, and not where nothing forbids what it allows. A policy goes on isolating without any of
+its rules. What narrows a rule beyond ports (L7) is not judged, so a rule narrowed so makes no other
+needless.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ def _needless(
     judge: Evaluator, direction: Direction, policy: Policy, rule: Rule, subjects: Subjects
 ) -> Remark | None:
     grid = judge.matrix
+    if _beside_narrower(judge, direction, rule, subjects):
+        return None
     # Nearly every rule is needed by the first subject, which settles it.
     if any(grid.is_needed(subject, direction, policy, rule) for subject, _ in subjects):
         return None
@@ -60,14 +64,31 @@ def _needless(
     subject, peer, ports, turn = shown
     src, dst = (subject, peer) if direction == "egress" else (peer, subject)
     _, because = judge.walk(direction, src, dst, ports, without=(policy, rule))
+    if all(why.policy is None for why in because):
+        return None
     siblings = {
         (p.ref, r.index) for p, r in turn.rules if turn.together and r.action == rule.action
     }
     beside = all(why.policy is None or (why.policy, why.rule) in siblings for why in because)
     if acts or beside:
-        return Remark(policy.ref, "redundant", _redundant(because), direction, rule.index)
+        message = f"it allows what {_told(because)} allows as well"
+        return Remark(policy.ref, "redundant", message, direction, rule.index)
     message = f"it never acts: {_told(because)} decides first"
     return Remark(policy.ref, "shadowed", message, direction, rule.index)
+
+
+def _beside_narrower(
+    judge: Evaluator, direction: Direction, rule: Rule, subjects: Subjects
+) -> bool:
+    """Whether a rule that L7 narrows in another way matches some of the same peers."""
+    for subject, _ in subjects:
+        for turn in judge.acting.turns(judge.acting.applying(subject), direction):
+            for _, other in turn.rules:
+                if other.restricted is not None and other.restricted != rule.restricted:
+                    both = judge.acting.peers(other, subject) & judge.acting.peers(rule, subject)
+                    if both.may:
+                        return True
+    return False
 
 
 def _matches(
@@ -81,12 +102,6 @@ def _matches(
                 rule.ports, peer if direction == "egress" else subject
             ):
                 yield subject, peer, ports, turn
-
-
-def _redundant(because: list[Reason]) -> str:
-    if any(why.policy is not None for why in because):
-        return f"it allows what {_told(because)} allows as well"
-    return "it allows what nothing forbids"
 
 
 def _told(because: list[Reason]) -> str:

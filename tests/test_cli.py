@@ -374,6 +374,22 @@ def test_names_of_outside_addresses_come_from_the_flows(tmp_path: Path) -> None:
     assert ": allowed" in invoke(*asked, "--store", store)[0]
 
 
+def test_what_cannot_be_told_is_said_where_it_might_be_taken_for_denied(tmp_path: Path) -> None:
+    (tmp_path / "none.yaml").write_text("")
+    (tmp_path / "names.yaml").write_text(BY_NAME.replace("NAME", "a.example"))
+    what = "CiliumNetworkPolicy payments/names egress rule 0"
+    _, said = invoke("connectivity", tmp_path / "names.yaml", "--inventory", INVENTORY)
+    assert "rules that cannot be judged: 1; what they may permit or deny is not listed" in said
+    assert f"the first: {what}: allow: no addresses are known for a.example" in said
+    args = ("diff", tmp_path / "none.yaml", tmp_path / "names.yaml", "--inventory", INVENTORY)
+    text, _ = invoke(*args, code=10)
+    assert "the new set may permit some of these too: of 1 of its rules" in text
+    assert "the new set may permit" in invoke(*args, "-o", "markdown", code=10)[0]
+    found = json.loads(invoke(*args, "-o", "json", code=10)[0])
+    jsonschema.validate(found, DIFF_SCHEMA)
+    assert "cannot be told" in {each["topic"] for each in found["findings"]}
+
+
 def test_a_set_does_not_differ_from_itself(proposals: Path) -> None:
     text, _ = invoke("diff", proposals, proposals, "--inventory", INVENTORY)
     assert "connections gained: 0" in text

@@ -135,6 +135,37 @@ def test_a_port_name_that_no_pod_has_is_said() -> None:
     ]
 
 
+def test_one_selector_of_calico_that_matches_a_set_of_addresses_matches_somebody() -> None:
+    outside = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "GlobalNetworkSet",
+        "metadata": {"name": "office", "labels": {"net": "office"}},
+        "spec": {"nets": ["192.0.2.0/24"]},
+    }
+    peer = {"action": "Allow", "source": {"selector": "net == 'office'"}}
+    one = global_policy({"selector": "app == 'web'", "ingress": [peer]}, "p")
+    assert not [line for line in told(of(outside, one)) if "selects nothing" in line]
+
+
+def test_a_label_of_the_cluster_may_be_there_and_is_not_called_absent() -> None:
+    labels = {"app": "web", "io.cilium.k8s.policy.cluster": "east"}
+    found = told(of(cilium("p", endpointSelector={"matchLabels": labels}, ingress=[{}])))
+    assert not [line for line in found if "absent" in line or "nothing" in line]
+
+
+def test_a_host_network_pod_that_a_selector_means_is_said_to_be_one() -> None:
+    pods = {"shop/agent": {"labels": {"app": "agent"}, "host": True}, "shop/web": {}}
+    case = {"namespaces": {"shop": {}}, "pods": pods}
+    one = policy({"podSelector": {"matchLabels": {"app": "agent"}}})
+    (found,) = told(judge({"cluster": case, "policies": [one]}))
+    assert found.endswith("its labels is host-network, and policies do not select such pods")
+
+
+def test_a_rule_that_cannot_be_told_is_said() -> None:
+    one = cilium("p", endpointSelector={}, egress=[{"toFQDNs": [{"matchName": "a.example"}]}])
+    assert "p egress 0 cannot be told: allow: no addresses are known for a.example" in told(of(one))
+
+
 # --- DNS ---------------------------------------------------------------------------------------
 
 TO_DB = {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "db"}}}]}
@@ -223,6 +254,40 @@ def test_a_deny_that_nothing_contradicts_is_a_guard_rail_and_no_fault() -> None:
     assert told(of(guard)) == []
 
 
+def test_an_allow_that_nothing_forbids_is_a_guard_rail_and_no_fault() -> None:
+    admin = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "guard"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "ingress": [{"action": "Accept", "from": [{"namespaces": {}}]}],
+        },
+    }
+    assert told(of(admin)) == []
+
+
+CILIUM = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}
+
+
+def cilium(name: str, **spec: Any) -> dict[str, Any]:
+    return {**CILIUM, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+
+
+def test_a_rule_that_http_narrows_makes_no_other_needless() -> None:
+    port = {"port": "80", "protocol": "TCP"}
+    rules = [
+        {"toPorts": [{"ports": [port], "rules": {"http": [{"method": "GET"}]}}]},
+        {"toPorts": [{"ports": [port]}]},
+    ]
+    found = told(of(cilium("p", endpointSelector={}, ingress=rules)))
+    assert found == [
+        "p ingress 0 redundant: it allows what CiliumNetworkPolicy shop/p rule 1 allows as well"
+    ]
+
+
 model_rules = st.lists(
     st.builds(
         Rule,
@@ -300,7 +365,18 @@ def test_exactly_the_rules_that_change_nothing_are_called_needless(
                     turned = evaluator(with_rule(policies, here, other), objects, beside=policies)
                     assert sides(found, direction) == sides(turned, direction)
             if not said and same and rule.action == "allow":
-                assert not any(matches(found, policy, direction, rule))
+                pairs = list(matches(found, policy, direction, rule))
+                assert not pairs or any(free(found, policy, direction, rule, *p) for p in pairs)
+
+
+def free(
+    judge: Evaluator, policy: Policy, direction: Direction, rule: Rule, subject: int, peer: int
+) -> bool:
+    """Whether nothing forbids what a rule allows between two ends."""
+    src, dst = (subject, peer) if direction == "egress" else (peer, subject)
+    ports = judge.acting.ports_at(rule.ports, dst)
+    _, because = judge.walk(direction, src, dst, ports, without=(policy, rule))
+    return all(why.policy is None for why in because)
 
 
 def matches(

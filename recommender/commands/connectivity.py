@@ -39,6 +39,7 @@ def command(
     """List all that a set of policies permits.
 
     POLICIES are files or folders of YAML or JSON. Addresses outside the cluster come as ranges.
+    What cannot be told is left out, and how many rules that concerns is said on standard error.
     A pod's connections to itself and those with no pod at either end are left out. Host-network
     pods are judged as pods where all POLICIES are NetworkPolicies, else as their nodes.
     """
@@ -57,6 +58,13 @@ def command(
     )
     if host_network is None:
         options.say_host_network(hosts, objects.pods.values())
+    if doubts := list(judge.doubts()):
+        first = doubts[0]
+        options.say(
+            f"rules that cannot be judged: {len(doubts)}; what they may permit or deny is not "
+            f"listed; the first: {first.policy} {first.direction} rule {first.rule}: "
+            f"{first.detail}"
+        )
     rows = judge.connectivity(by=by)
     if output == "json":
         click.echo(json.dumps({"connections": [connection(row) for row in rows]}))

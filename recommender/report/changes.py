@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from recommender.model import CANNOT_BE_TOLD
 from recommender.report.lines import printable
 
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
@@ -86,7 +87,11 @@ def _text(diff: Diff, most: int | None) -> Iterator[str]:
     same = len(diff.objects) - len(changed(diff.objects))
     yield f"objects unchanged: {same}"
     yield from _section("connections gained", [f"+ {line}" for line in lines(diff.gained)], most)
+    if diff.gained:
+        yield from _doubt("old", diff.old_remarks)
     yield from _section("connections lost", [f"- {line}" for line in lines(diff.lost)], most)
+    if diff.lost:
+        yield from _doubt("new", diff.new_remarks)
     if diff.flows is not None:
         found = [f"! {line}" for line in _flows(diff.flows)]
         yield from _section("observed flows that change verdict", found, most)
@@ -134,6 +139,16 @@ def _section(title: str, found: Sequence[str], most: int | None) -> Iterator[str
     yield from (f"  {line}" for line in found[:most])
     if most is not None and len(found) > most:
         yield f"  and {len(found) - most} more; --all shows them, -o json holds them"
+
+
+def _doubt(which: str, remarks: Iterable[Remark]) -> Iterator[str]:
+    """That a set may permit what is listed as beyond it, where some of its rules are unknown."""
+    unknown = [remark for remark in remarks if remark.topic == CANNOT_BE_TOLD]
+    if unknown:
+        yield (
+            f"the {which} set may permit some of these too: of {len(unknown)} of its rules it "
+            f"cannot be told whom they match; the first: {_remark(unknown[0])}"
+        )
 
 
 def _remark(remark: Remark) -> str:
@@ -207,7 +222,9 @@ def _markdown(diff: Diff) -> Iterator[str]:
     for title, found in (
         ("Objects", [_title(change) for change in changed(diff.objects)]),
         ("Connections gained", lines(diff.gained)),
+        ("Not sure to be gained", list(_doubt("old", diff.old_remarks)) if diff.gained else []),
         ("Connections lost", lines(diff.lost)),
+        ("Not sure to be lost", list(_doubt("new", diff.new_remarks)) if diff.lost else []),
         (
             "Observed flows that change verdict",
             _flows(diff.flows or ()),
