@@ -19,6 +19,7 @@ import yaml
 from recommender.errors import InventoryError
 
 SUFFIXES = (".yaml", ".yml", ".json")
+_KUSTOMIZE = ("kustomization.yaml", "kustomization.yml")
 
 
 class _Loader(yaml.CSafeLoader):
@@ -67,18 +68,22 @@ class Problem:
         return f"{self.place}: {self.message}; the rest was read"
 
 
-def read_manifests(paths: Sequence[str | Path]) -> tuple[list[Manifest], list[Problem]]:
+def read_manifests(
+    paths: Sequence[str | Path], *, may_be_empty: bool = False
+) -> tuple[list[Manifest], list[Problem]]:
     """Every object in the files, folders (searched through) and `-` (standard input) given.
 
-    Lists are opened. Objects come in the order of the paths, folders by name.
+    Lists are opened. Objects come in the order of the paths, folders by name. Files that tell
+    Kustomize what to build are no objects, and are passed over in folders.
 
     Raises:
-        InventoryError: a path does not exist or cannot be read, or a folder holds no manifest.
+        InventoryError: a path does not exist or cannot be read, or a folder holds no manifest,
+            unless it may.
     """
     manifests: list[Manifest] = []
     problems: list[Problem] = []
     for path in paths:
-        for name, text in _texts(path):
+        for name, text in _texts(path, may_be_empty):
             reader = _json_objects if text.lstrip()[:1] in ("{", "[") else _yaml_objects
             for found in reader(name, text):
                 if isinstance(found, Problem):
@@ -88,7 +93,7 @@ def read_manifests(paths: Sequence[str | Path]) -> tuple[list[Manifest], list[Pr
     return manifests, problems
 
 
-def _texts(path: str | Path) -> Iterator[tuple[str, str]]:
+def _texts(path: str | Path, may_be_empty: bool) -> Iterator[tuple[str, str]]:
     if str(path) == "-":
         yield "standard input", sys.stdin.read()
         return
@@ -98,7 +103,8 @@ def _texts(path: str | Path) -> Iterator[tuple[str, str]]:
     files = [root]
     if root.is_dir():
         files = sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES and p.is_file())
-        if not files:
+        files = [file for file in files if file.name not in _KUSTOMIZE]
+        if not files and not may_be_empty:
             raise InventoryError(
                 f"{root}: no manifest in this folder; give one with .yaml, .yml or .json files"
             )

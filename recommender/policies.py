@@ -37,8 +37,10 @@ class PolicySet:
     refused: int = 0
 
 
-def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> PolicySet:
-    """The policy objects in files and folders.
+def read_policies(
+    paths: Sequence[str | Path], inventory: Inventory, *, may_be_empty: bool = False
+) -> PolicySet:
+    """The policy objects in files and folders, which only if so said may be empty.
 
     Tiers, sets and groups that the inventory holds serve the policies too.
 
@@ -46,7 +48,7 @@ def read_policies(paths: Sequence[str | Path], inventory: Inventory) -> PolicySe
         InventoryError: a path cannot be read.
         PolicyError: nothing but broken documents.
     """
-    manifests, problems = read_manifests(paths)
+    manifests, problems = read_manifests(paths, may_be_empty=may_be_empty)
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]

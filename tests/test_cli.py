@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,7 @@ def test_diff_names_what_changes_and_exits_10(store: Path, proposals: Path) -> N
     args = ("diff", POLICIES, proposals, "--inventory", INVENTORY, "--store", store)
     text, _ = invoke(*args, code=10)
     assert "no pod has app=checkout-svc, the nearest label is app=checkout" in text
+    assert re.search(rf"{POLICIES}/\S+\.yaml:\d+: NetworkPolicy \S+: selects nothing: ", text)
     assert "+++ NetworkPolicy/shop/flowpolicy-cart" in text
     found = json.loads(invoke(*args, "-o", "json", code=10)[0])
     jsonschema.validate(found, DIFF_SCHEMA)
@@ -400,7 +402,7 @@ def test_check_passes_the_proposals_and_names_what_others_would_deny(
     store: Path, proposals: Path, tmp_path: Path
 ) -> None:
     args = ("--store", store, "--inventory", INVENTORY)
-    assert "0 would be denied" in invoke("check", proposals, *args)[0]
+    assert "0 would be denied, 0 cannot be told" in invoke("check", proposals, *args)[0]
     closed = tmp_path / "closed.yaml"
     closed.write_text(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
@@ -408,7 +410,7 @@ def test_check_passes_the_proposals_and_names_what_others_would_deny(
     )
     text, _ = invoke("check", closed, *args, code=11)
     assert "denied: shop/web -> shop/cart TCP 8080" in text
-    assert "default deny by NetworkPolicy shop/closed" in text
+    assert f"ingress: default deny by NetworkPolicy shop/closed, {closed}:1" in text
     found = json.loads(invoke("check", closed, *args, "-o", "json", code=11)[0])
     assert {row["server"] for row in found["denied"]} == {"shop/cart"}
 
@@ -437,6 +439,42 @@ def test_verdict_answers_with_the_deciding_rules(proposals: Path) -> None:
     said = sentence(*args[:4], "--src", "shop/wep", "--dst", "shop/cart", "--port", 1)
     assert "shop/wep" in said
     assert "shop/web" in said
+
+
+def test_many_questions_are_answered_though_an_end_of_one_is_unknown(tmp_path: Path) -> None:
+    questions = [
+        {"src": "shop/nobody", "dst": "shop/cart", "port": 8080, "id": 7},
+        {"src": "shop/web", "dst": "shop/cart", "port": 8080},
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    args = ("verdict", POLICIES, "--inventory", INVENTORY, "--queries", tmp_path / "q.jsonl")
+    first, second = (json.loads(line) for line in invoke(*args, "-o", "jsonl")[0].splitlines())
+    assert (first["id"], first["allow"]) == (7, None)
+    assert "no pod or workload 'shop/nobody'" in first["because"][0]["detail"]
+    assert isinstance(second["allow"], bool)
+    assert json.loads(invoke(*args, "-o", "json")[0]) == [first, second]
+
+
+def test_without_pods_that_is_said(tmp_path: Path) -> None:
+    for args, code in ((("diff", POLICIES, POLICIES), 0), (("connectivity", POLICIES), 0)):
+        _, said = invoke(*args, code=code)
+        assert "there are no pods to judge" in said
+
+
+def test_the_first_set_may_be_an_empty_folder(tmp_path: Path, proposals: Path) -> None:
+    text, said = invoke("diff", tmp_path, proposals, "--inventory", INVENTORY, code=10)
+    assert "added: NetworkPolicy shop/flowpolicy-cart" in text
+    assert f"{tmp_path}: no object here, so this is taken as a set without policies" in said
+
+
+def test_a_folder_of_kustomize_is_strictly_in_order(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [p.yaml]\n"
+    )
+    (tmp_path / "p.yaml").write_text(REFUSED.replace("/33", "/8"))
+    args = ("--inventory", INVENTORY, "--host-network", "nodes", "--strict")
+    _, said = invoke("connectivity", tmp_path, *args)
+    assert not said
 
 
 def test_connectivity_lists_connections_and_address_ranges(proposals: Path) -> None:
@@ -506,6 +544,9 @@ class TestBadInput:
             '{"src": "shop/web", "dst": "shop/cart", "port": 65536}',
             '{"src": "shop/web", "dst": "shop/cart", "port": -1}',
             '{"src": "shop/web", "dst": "shop/cart", "port": true}',
+            '{"src": "shop/web", "dst": "shop/cart", "protocol": 6}',
+            '{"src": "shop/web", "dst": "shop/cart", "protocol": ["TCP"]}',
+            '{"src": "shop/web", "dst": "shop/cart", "protocol": ""}',
             "[" * 100_000,
         ],
         ids=lambda text: text[:60],
@@ -516,6 +557,13 @@ class TestBadInput:
             "verdict", POLICIES, "--inventory", INVENTORY, "--queries", tmp_path / "q.jsonl"
         )
         assert "q.jsonl:1: not a question" in said
+
+    def test_a_key_that_is_often_mistaken_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "q.jsonl").write_text('{"src": "shop/web", "dst": "shop/cart", "proto": "UDP"}')
+        said = sentence(
+            "verdict", POLICIES, "--inventory", INVENTORY, "--queries", tmp_path / "q.jsonl"
+        )
+        assert said.endswith('q.jsonl:1: no such key: "proto"; write "protocol"')
 
     def test_a_damaged_file_of_the_store(self, store: Path, tmp_path: Path) -> None:
         damaged = tmp_path / "store"

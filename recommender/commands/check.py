@@ -86,10 +86,14 @@ def _as_dict(replayed: Replayed) -> dict[str, Any]:
 
 
 def _print(replayed: list[Replayed], denied: list[Replayed], unknown: list[Replayed]) -> None:
-    options.tell(f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied")
+    from recommender.commands.verdict import told
+
+    options.tell(
+        f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied, "
+        f"{len(unknown)} cannot be told"
+    )
     for word, found in (("denied", denied), ("cannot tell", unknown)):
         for one in found:
-            reasons = sorted({f"{r.action} by {r.policy}" for r in one.verdict.because if r.policy})
             options.tell(f"  {word}: {one}, {one.row['connections']:,} connections")
-            for reason in reasons:
+            for reason in dict.fromkeys(map(told, one.verdict.because)):
                 options.tell(f"    {reason}")

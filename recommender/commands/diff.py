@@ -44,6 +44,8 @@ def command(
 ) -> None:
     """Show what changes between two sets of policies, OLD and NEW: files or folders.
 
+    Either may be an empty folder: a set without policies.
+
     Four views: the objects; the connections gained and lost, by workload or by pod; with --store,
     the observed flows that change verdict; and findings: what selects nothing, names what is not
     there, is shadowed or redundant, cuts off DNS, and with --store, was never used or is wider
@@ -54,7 +56,9 @@ def command(
     from recommender.watch import watch
 
     objects = options.read_inventory(inventory)
-    before, after = (options.read_policies([path], objects) for path in (old, new))
+    before, after = (
+        options.read_policies([path], objects, may_be_empty=True) for path in (old, new)
+    )
     watched = None if store is None else watch(store, inventory, cluster=cluster)
     found = diff(
         before,

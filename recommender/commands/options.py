@@ -89,12 +89,17 @@ def say(line: str) -> None:
 
 
 def read_inventory(paths: Sequence[str]) -> Inventory:
-    """The inventory; what could not be read of it is said."""
+    """The inventory; what could not be read of it is said, and where there is no pod in it."""
     from recommender.inventory import Inventory
     from recommender.objects import read_inventory
 
     inventory = read_inventory(paths) if paths else Inventory()
     say_problems(inventory)
+    if not inventory.pods:
+        say(
+            "there are no pods to judge, so policies select nobody and nothing is listed; give the "
+            "cluster's objects with --inventory, or the folder in which its workloads are kept"
+        )
     return inventory
 
 
@@ -107,11 +112,15 @@ def say_problems(inventory: Inventory) -> None:
         say(f"inventory: objects of other kinds were passed over: {kinds}")
 
 
-def read_policies(paths: Sequence[str], inventory: Inventory) -> PolicySet:
+def read_policies(
+    paths: Sequence[str], inventory: Inventory, *, may_be_empty: bool = False
+) -> PolicySet:
     """The policies; what was left out of them is said."""
     from recommender.policies import read_policies
 
-    found = read_policies(paths, inventory)
+    found = read_policies(paths, inventory, may_be_empty=may_be_empty)
+    if may_be_empty and not found.manifests:
+        say(f"{', '.join(paths)}: no object here, so this is taken as a set without policies")
     for note in found.notes:
         say(note)
     return found

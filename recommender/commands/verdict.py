@@ -11,6 +11,7 @@ import click
 
 from ingest.errors import FlowpolicyError
 from recommender.commands import options
+from recommender.errors import InventoryError
 
 if TYPE_CHECKING:
     from recommender.evaluate import Evaluator
@@ -58,9 +59,10 @@ def command(
     """Say whether one connection passes, and which rules decide it.
 
     The answer is true, false, or null where it cannot be told; then comes what would have to change
-    for the opposite answer. With --queries, one answer a line (-o jsonl): the question with
-    "allow", "because" and "to_change". Host-network pods are judged as pods where all POLICIES are
-    NetworkPolicies, else as their nodes.
+    for the opposite answer. With --queries, one answer a line (-o jsonl) or an array (-o json): the
+    question, its other keys too, with "allow", "because" and "to_change"; where nobody knows an
+    end, null. Host-network pods are judged as pods where all POLICIES are NetworkPolicies, else as
+    their nodes.
     """
     from recommender.evaluate import evaluator
 
@@ -77,22 +79,23 @@ def command(
         host_network=hosts,
     )
     named: dict[tuple[str, str], Pod] = {}
-    asked = (
-        _questions(queries)
-        if queries is not None
-        else [{"src": src, "dst": dst, "protocol": protocol, "port": port}]
-    )
-    for question in asked:
-        verdict, changes = _answer(judge, question)
-        named |= _pods(judge, objects, question)
+    one: dict[str, Any] = {"src": src, "dst": dst, "protocol": protocol, "port": port}
+    answers = []
+    for question in [one] if queries is None else _questions(queries):
+        try:
+            verdict, changes = _answer(judge, question)
+            named |= _pods(judge, objects, question)
+        except InventoryError as error:
+            if queries is None:
+                raise
+            verdict, changes = _unknown(str(error)), []
+        answers.append(_as_dict(question, verdict, changes))
         if output == "text":
             _print(question, verdict, changes)
-        else:
-            why = {
-                "because": [as_dict(reason) for reason in verdict.because],
-                "to_change": [as_dict(reason) for reason in changes],
-            }
-            click.echo(json.dumps({**question, "allow": verdict.allow, **why}))
+        elif output == "jsonl":
+            click.echo(json.dumps(answers.pop()))
+    if output == "json":
+        click.echo(json.dumps(answers[0] if queries is None else answers))
     if host_network is None:
         options.say_host_network(hosts, named.values())
     options.done(strict, given)
@@ -111,10 +114,12 @@ def _questions(path: Path) -> Iterator[dict[str, Any]]:
             question = json.loads(line)
         except (ValueError, RecursionError):
             question = None
+        if isinstance(question, dict) and "proto" in question:
+            raise FlowpolicyError(f'{path}:{number}: no such key: "proto"; write "protocol"')
         if not _is_question(question):
             raise FlowpolicyError(
                 f'{path}:{number}: not a question; give {{"src","dst","protocol","port"}} '
-                "with a port of 0-65535"
+                "with a protocol by name and a port of 0-65535"
             )
         yield question
 
@@ -124,13 +129,21 @@ def _is_question(question: object) -> bool:
         return False
     port = question.get("port")
     known = port is None or (type(port) is int and 0 <= port <= 65535)
-    return known and all(isinstance(question.get(end), str) for end in ("src", "dst"))
+    protocol = question.get("protocol")
+    texts = [question.get("src"), question.get("dst"), *([] if protocol is None else [protocol])]
+    return known and all(isinstance(text, str) and text for text in texts)
 
 
 def _answer(judge: Evaluator, question: dict[str, Any]) -> tuple[Verdict, list[Reason]]:
     ends = str(question["src"]), str(question["dst"])
     protocol, port = str(question.get("protocol") or "TCP"), question.get("port")
     return judge.verdict(*ends, protocol, port), judge.to_change(*ends, protocol, port)
+
+
+def _unknown(why: str) -> Verdict:
+    from recommender.model import Reason, Verdict
+
+    return Verdict(None, (Reason("egress", None, None, "unknown", why),))
 
 
 def _pods(
@@ -140,6 +153,15 @@ def _pods(
     ends = [end for role in ("src", "dst") for end in judge.ends.find(str(question[role]))]
     found = [judge.world.pods[end] for end in ends if end < len(judge.world.pods)]
     return {(p.namespace, p.name): inventory.pods[p.namespace, p.name] for p in found}
+
+
+def _as_dict(question: dict[str, Any], verdict: Verdict, changes: list[Reason]) -> dict[str, Any]:
+    return {
+        **question,
+        "allow": verdict.allow,
+        "because": [as_dict(reason) for reason in verdict.because],
+        "to_change": [as_dict(reason) for reason in changes],
+    }
 
 
 def as_dict(reason: Reason) -> dict[str, Any]:
@@ -161,14 +183,15 @@ def _print(question: dict[str, Any], verdict: Verdict, changes: list[Reason]) ->
     what = f"{question.get('protocol') or 'TCP'}{'' if port is None else f' {port}'}"
     options.tell(f"{question['src']} -> {question['dst']} {what}: {word}")
     for reason in verdict.because:
-        options.tell(f"  {_told(reason)}")
+        options.tell(f"  {told(reason)}")
     if verdict.allow is False and changes != list(verdict.because):
         options.tell("to allow it, all of these would have to change:")
         for reason in changes:
-            options.tell(f"  {_told(reason)}")
+            options.tell(f"  {told(reason)}")
 
 
-def _told(reason: Reason) -> str:
+def told(reason: Reason) -> str:
+    """A reason in a line: direction, what was done by which rule, more words if any, the file."""
     policy = f" by {reason.policy}" if reason.policy else ""
     rule = "" if reason.rule is None else f" rule {reason.rule}"
     detail = f" ({reason.detail})" if reason.detail else ""

@@ -153,7 +153,8 @@ def _doubt(which: str, remarks: Iterable[Remark]) -> Iterator[str]:
 
 def _remark(remark: Remark) -> str:
     rule = f" {remark.direction} rule {remark.rule}" if remark.rule is not None else ""
-    return f"{remark.ref}{rule}: {remark.topic}: {remark.message}"
+    place = f"{remark.ref.place}: " if remark.ref.place else ""
+    return f"{place}{remark.ref}{rule}: {remark.topic}: {remark.message}"
 
 
 def as_dict(diff: Diff) -> dict[str, Any]:
