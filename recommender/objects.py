@@ -109,7 +109,7 @@ def inventory_of(manifests: Sequence[Manifest], problems: tuple[str, ...] = ()) 
         service_accounts=_service_accounts(by_kind),
         manifests=tuple(kept),
         unknown_kinds=dict(sorted(unknown.items())),
-        problems=problems,
+        problems=(*problems, *_shared_addresses(pods)),
     )
 
 
@@ -281,6 +281,20 @@ def _complete(
                 host_network=workload.host_network,
                 made=True,
             )
+
+
+def _shared_addresses(pods: Mapping[tuple[str, str], Pod]) -> Iterator[str]:
+    """A sentence where several pods that still run have one address, which then means the first."""
+    owners: dict[str, list[str]] = {}
+    for key, pod in sorted(pods.items()):
+        for at in () if pod.host_network else pod.addresses:
+            owners.setdefault(at, []).append("/".join(key))
+    shared = {at: names for at, names in owners.items() if len(names) > 1}
+    for at, names in list(shared.items())[:1]:
+        yield (
+            f"inventory: {len(shared)} addresses belong to several pods each, {at} to "
+            f"{' and '.join(names[:3])}; each is taken for the first one's: list the pods anew"
+        )
 
 
 def _namespaces(

@@ -28,7 +28,7 @@ class PolicySet:
     """The policies of some files: the manifests as written, what they mean, what was left out.
 
     `notes` are sentences; `refused` counts the documents and fields that the API server would
-    refuse.
+    refuse, objects that do not stand, and network policies of kinds that are not read.
     """
 
     manifests: Sequence[Manifest]
@@ -57,11 +57,14 @@ def read_policies(
     found = parse_policies([*_supporting(own, inventory), *own], inventory)
     notes = [str(problem) for problem in problems]
     notes += [str(finding) for finding in found.findings]
-    notes += [
-        f"{count} of kind {kind} not judged: no dialect knows it"
-        for kind, count in found.unknown_kinds
-    ]
-    return PolicySet(own, found.policies, tuple(notes), len(problems) + len(found.findings))
+    unread = 0
+    for kind, count in found.unknown_kinds:
+        notes.append(f"{count} of kind {kind} not judged: no dialect knows it")
+        if kind.endswith("NetworkPolicy"):
+            unread += count
+            notes[-1] += "; what such policies permit or deny is missing from every answer"
+    refused = len(problems) + len(found.findings) + unread
+    return PolicySet(own, found.policies, tuple(notes), refused)
 
 
 def _applied(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[Problem]]:

@@ -97,3 +97,21 @@ def test_what_the_api_server_refuses_is_a_finding(
     (finding,) = parsed.findings
     assert finding.field == field
     assert words in finding.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({**SPEC, "Egress": []}, "spec.Egress"),
+        (egress(ports=[]), "spec.egress[0].ports"),
+        (egress(protocols=[{"tcp": {"port": 80}}]), "spec.egress[0].protocols[0].tcp.port"),
+        ({**SPEC, "subject": {"namespaces": {"matchLabel": {}}}}, "spec.subject.namespaces.matchLabel"),
+    ],
+)  # fmt: skip
+def test_a_field_that_there_is_not_is_said_and_the_policy_is_judged_without_it(
+    spec: dict[str, Any], field: str
+) -> None:
+    parsed = parse(spec)
+    assert len(parsed.policies) == 1
+    (finding,) = parsed.findings
+    assert (finding.field, finding.effect) == (field, "read all the same")

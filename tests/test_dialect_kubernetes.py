@@ -199,6 +199,34 @@ def test_what_the_api_server_refuses_is_a_finding(spec: str, field: str, words: 
     assert words in message
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ("{podSelector: {matchLabel: {app: web}}}", "spec.podSelector.matchLabel"),
+        ("{podSelector: {}, Ingress: [{}]}", "spec.Ingress"),
+        ("{podSelector: {}, ingress: [{to: [{podSelector: {}}]}]}", "spec.ingress[0].to"),
+        ("{podSelector: {}, ingress: [{port: [{port: 80}]}]}", "spec.ingress[0].port"),
+        (
+            "{podSelector: {}, ingress: [{from: [{podSelector: {}, namespaceselector: {}}]}]}",
+            "spec.ingress[0].from[0].namespaceselector",
+        ),
+        ("{podSelector: {}, ingress: [{ports: [{prot: 80}]}]}", "spec.ingress[0].ports[0].prot"),
+        (
+            "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, exept: []}}]}]}",
+            "spec.ingress[0].from[0].ipBlock.exept",
+        ),
+    ],
+)
+def test_a_field_that_there_is_not_is_said_and_the_policy_is_judged_without_it(
+    spec: str, field: str
+) -> None:
+    parsed = parse(spec)
+    assert len(parsed.policies) == 1
+    (finding,) = parsed.findings
+    assert (finding.field, finding.effect) == (field, "read all the same")
+    assert finding.message.startswith("no such field; the API server drops it")
+
+
 def test_the_rest_of_a_set_is_judged_and_other_kinds_are_counted() -> None:
     def manifest(name: str, kind: str, spec: Any) -> Manifest:
         meta = {"name": name, "namespace": "shop"}

@@ -91,6 +91,14 @@ def test_an_ended_pod_gives_its_address_back() -> None:
     assert found.pod_of_address["10.0.0.5"].name == "web-x"
 
 
+def test_an_address_of_two_pods_is_said() -> None:
+    found = inventory(pod("a", {}, ip="10.0.0.5"), pod("b", {}, ip="10.0.0.5"))
+    (said,) = found.problems
+    assert said.startswith("inventory: 1 addresses belong to several pods each, 10.0.0.5 to shop/a")
+    agents = (pod(name, {}, ip="192.168.0.1", hostNetwork=True) for name in "ab")
+    assert inventory(*agents).problems == ()
+
+
 def test_a_host_network_pod_does_not_own_its_nodes_address() -> None:
     found = inventory(
         node("n1", "192.168.0.1"),

@@ -56,3 +56,26 @@ def test_a_name_that_the_api_server_refuses_keeps_the_object_out(
     (note,) = found.notes
     assert note.startswith(f"{tmp_path}/a.yaml:1: a NetworkPolicy that the API server refuses")
     assert note.isprintable()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy",
+        "policy.networking.k8s.io/v1alpha1 BaselineAdminNetworkPolicy",
+        "extensions/v1beta1 NetworkPolicy",
+        "cilium.io/v2alpha1 CiliumNetworkPolicy",
+    ],
+)
+def test_a_network_policy_of_a_kind_that_is_not_read_is_loud(tmp_path: Path, kind: str) -> None:
+    api, name = kind.split()
+    found = read(tmp_path, f"{{apiVersion: {api}, kind: {name}, metadata: {{name: a}}}}")
+    (note,) = found.notes
+    assert note.startswith(f"1 of kind {kind} not judged: ")
+    assert note.endswith("what such policies permit or deny is missing from every answer")
+    assert found.refused == 1
+
+
+def test_an_object_that_is_no_policy_is_no_fault(tmp_path: Path) -> None:
+    text = "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: a}}"
+    assert read(tmp_path, text).refused == 0

@@ -48,7 +48,7 @@ _host_network = click.option(
     "The API of NetworkPolicy leaves it open.",
 )
 _strict = click.option(
-    "--strict", is_flag=True, help="Exit 1 when the API server would refuse some policy."
+    "--strict", is_flag=True, help="Exit 1 when some policy would be refused, or is not read."
 )
 
 

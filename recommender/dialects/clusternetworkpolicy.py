@@ -15,6 +15,7 @@ from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import (
     ALL_PORTS,
+    DIRECTIONS,
     NO_PORTS,
     PORT_PROTOCOLS,
     Action,
@@ -51,6 +52,7 @@ def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noq
 
 def _policy(whole: Field) -> Policy:
     spec = whole["spec"]
+    spec.known("tier", "priority", "subject", *DIRECTIONS)
     tier, priority = spec["tier"], spec["priority"]
     if tier.text() not in TIERS:
         raise Refused(tier, f"{shown(tier.value)} is neither Admin nor Baseline")
@@ -70,6 +72,7 @@ def _policy(whole: Field) -> Policy:
 
 def _rules(field: Field, key: str) -> Iterator[Rule]:
     for index, rule in enumerate(_few(field)):
+        rule.known("name", "action", key, "protocols")
         action = rule["action"]
         if action.text() not in ACTIONS:
             raise Refused(action, f"{shown(action.value)} is not Accept, Deny or Pass")
@@ -105,6 +108,7 @@ def _pods(field: Field, names: Sequence[str]) -> Selector:
     if _one_of(field, names) == "namespaces":
         return And(requirements(field["namespaces"], "ns:"))
     pods = field["pods"]
+    pods.known("namespaceSelector", "podSelector")
     for name in ("namespaceSelector", "podSelector"):
         if not pods[name].given:
             raise Refused(pods[name], "is required")
@@ -126,9 +130,15 @@ def _peer(field: Field, key: str) -> Peer:
             return AddressPeer(tuple(blocks), reach="all")
         case "domainNames":
             # 4. `*.` stands for any number of labels, at least one.
-            named = [name.text().rstrip(".") for name in _few(field["domainNames"])]
+            named = [_domain(name).rstrip(".") for name in _few(field["domainNames"])]
             return NamePeer(tuple(f"*{name}" if name.startswith("*") else name for name in named))
     return LabelPeer(_pods(field, names))
+
+
+def _domain(field: Field) -> str:
+    if not isinstance(field.value, str):
+        raise Refused(field, f"{field.value!r} is not a domain name")
+    return field.value
 
 
 def _ports(field: Field) -> Ports:
@@ -144,6 +154,7 @@ def _ports(field: Field) -> Ports:
             name = port_name(entry[protocol])
             named |= {(each, name) for each in PORT_PROTOCOLS}
         else:
+            entry[protocol].known("destinationPort")
             numbers |= _port(entry[protocol]["destinationPort"], protocol.upper())
     return Ports(numbers, tuple(sorted(named)))
 
@@ -153,6 +164,7 @@ def _port(port: Field, protocol: str) -> PortSet:
         return PortSet.of({protocol: ALL_PORTS.intervals(protocol)})
     if _one_of(port, ("number", "range")) == "number":
         return PortSet.one(protocol, port_number(port["number"]))
+    port["range"].known("start", "end")
     low, high = port_number(port["range"]["start"]), port_number(port["range"]["end"])
     if high < low:
         raise Refused(port["range"], f"the end {high} is below the start {low}")

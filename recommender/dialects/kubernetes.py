@@ -59,24 +59,24 @@ def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noq
 def parsed(
     manifests: Sequence[Manifest], policy: Callable[[Field], Policy], *, namespaced: bool
 ) -> Parsed:
-    """`policy` of each manifest in which there is nothing to find fault with, and the findings."""
+    """`policy` of each manifest that the API server takes, and what there is to say of them all."""
     policies: list[Policy] = []
     findings: list[Finding] = []
     for manifest in manifests:
         found: list[Finding] = []
         whole = object_of(manifest, str(manifest.body["apiVersion"]), found, namespaced=namespaced)
         try:
-            read = policy(whole)
+            whole.known("apiVersion", "kind", "metadata", "spec", "status")
+            policies.append(policy(whole))
         except Refused as refused:
             refused.noted()
-        if not found:
-            policies.append(read)
         findings += found
     return Parsed(tuple(policies), tuple(findings))
 
 
 def _policy(whole: Field) -> Policy:
     spec = whole["spec"]
+    spec.known("podSelector", "policyTypes", *DIRECTIONS)
     own = In("meta:namespace", frozenset({str(whole.ref.namespace)}))
     isolates = _isolates(spec)
     rules = {
@@ -111,6 +111,7 @@ def _isolates(spec: Field) -> frozenset[Direction]:
 
 
 def _rule(rule: Field, key: str, index: int, own: Selector) -> Rule:
+    rule.known(key, "ports")
     # 3. Peers are alternatives. 4. No peers, null or [], is everyone.
     peers = tuple(_peer(peer, own) for peer in rule[key].items())
     peer = AnyPeer() if not peers else peers[0] if len(peers) == 1 else AnyOf(peers)
@@ -118,6 +119,7 @@ def _rule(rule: Field, key: str, index: int, own: Selector) -> Rule:
 
 
 def _peer(peer: Field, own: Selector) -> Peer:
+    peer.known("podSelector", "namespaceSelector", "ipBlock")
     pods, namespaces = peer["podSelector"], peer["namespaceSelector"]
     if peer["ipBlock"].given:
         if pods.given or namespaces.given:
@@ -131,6 +133,7 @@ def _peer(peer: Field, own: Selector) -> Peer:
 
 
 def _block(block: Field) -> Peer:
+    block.known("cidr", "except")
     whole = network(block["cidr"])
     excepts = []
     for given in block["except"].items():
@@ -174,6 +177,7 @@ def _ports(field: Field) -> Ports:
 
 
 def _port(entry: Field) -> PortSet | tuple[str, str]:
+    entry.known("port", "endPort", "protocol")
     port, end = entry["port"], entry["endPort"]
     # 9. A missing protocol is TCP.
     protocol = entry["protocol"].value if entry["protocol"].given else "TCP"

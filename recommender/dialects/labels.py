@@ -22,6 +22,7 @@ _PORT_NAME = re.compile(r"(?=[0-9-]*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-
 
 def requirements(selector: Field, prefix: str) -> tuple[Selector, ...]:
     """The requirements of a label selector on keys with `prefix`; null and {} have none."""
+    selector.known("matchLabels", "matchExpressions")
     terms = {
         In(prefix + _key(labels, key), frozenset({_value(labels[str(key)])}))
         for labels in (selector["matchLabels"],)
@@ -49,6 +50,7 @@ def key_of(term: Selector) -> str:
 
 
 def _requirement(term: Field, prefix: str) -> Selector:
+    term.known("key", "operator", "values")
     key = prefix + _key(term["key"], term["key"].value)
     operator, given = term["operator"], term["values"]
     values = frozenset(_value(value) for value in given.items())
