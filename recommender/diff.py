@@ -7,7 +7,7 @@ space; the text of objects is only the first of the views.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,18 +20,22 @@ from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
-from recommender.model import HostNetwork, Remark
+from recommender.meaning import meaning
+from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
 from recommender.propose import instant
 from recommender.replay import replay
 from recommender.report.lines import printable
 
-Change = Literal["added", "removed", "changed", "renamed", "unchanged"]
+Change = Literal["added", "removed", "changed", "rewritten", "renamed", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """One object of either set: `old_name` where it was renamed, `text` a unified diff."""
+    """One object of either set: `old_name` where it was renamed, `text` a unified diff.
+
+    A policy is `rewritten` where its text changed and its meaning did not.
+    """
 
     kind: str
     name: str
@@ -68,7 +72,8 @@ class Diff:
     new_remarks: tuple[Remark, ...]
 
     def __bool__(self) -> bool:
-        changed = any(change.change != "unchanged" for change in self.objects)
+        same = "unchanged", "rewritten"
+        changed = any(change.change not in same for change in self.objects)
         return bool(changed or self.gained or self.lost or self.flows)
 
 
@@ -112,7 +117,7 @@ def diff(
     seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
     return Diff(
         by=by,
-        objects=tuple(object_changes(old.manifests, new.manifests)),
+        objects=tuple(object_changes(old, new)),
         gained=tuple(after.connectivity(by, beyond_those_of=before)),
         lost=tuple(before.connectivity(by, beyond_those_of=after)),
         flows=None if seen is None else tuple(flow_changes(before, after, seen)),
@@ -138,9 +143,11 @@ _SERVER_SET = frozenset(
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def object_changes(old: Sequence[Manifest], new: Sequence[Manifest]) -> Iterator[ObjectChange]:
+def object_changes(old: PolicySet, new: PolicySet) -> Iterator[ObjectChange]:
     """Each object of either set, by kind and name; equal content under a new name is renamed."""
-    before, after = _by_name(old), _by_name(new)
+    placed = {p.ref.kind for p in (*old.policies, *new.policies) if p.ref.namespace}
+    before, after = _by_name(old.manifests, placed), _by_name(new.manifests, placed)
+    meant, means = _meanings(old.policies), _meanings(new.policies)
     renamed = _renamed(before, after)
     for name in sorted(before.keys() | after.keys()):
         kind, shown = name.kind, name.shown
@@ -154,7 +161,9 @@ def object_changes(old: Sequence[Manifest], new: Sequence[Manifest]) -> Iterator
         elif name not in before:
             yield ObjectChange(kind, shown, "added", _text(None, before, name, after))
         elif before[name] != after[name]:
-            yield ObjectChange(kind, shown, "changed", _text(name, before, name, after))
+            equal = name in meant and meant[name] == means.get(name)
+            change: Change = "rewritten" if equal else "changed"
+            yield ObjectChange(kind, shown, change, _text(name, before, name, after))
         else:
             yield ObjectChange(kind, shown, "unchanged")
 
@@ -176,15 +185,31 @@ class Name(NamedTuple):
 Bodies = Mapping[Name, dict[str, Any]]
 
 
-def _by_name(manifests: Sequence[Manifest]) -> dict[Name, dict[str, Any]]:
+def _by_name(manifests: Sequence[Manifest], placed: set[str]) -> dict[Name, dict[str, Any]]:
+    """The objects; those of kinds that are `placed` in a namespace are in some, if in `default`."""
     found: dict[Name, dict[str, Any]] = {}
     for manifest in manifests:
         body = _plain(manifest.body)
         meta = body["metadata"]
-        group = str(body.get("apiVersion") or "").partition("/")[0]
-        name = Name(str(body["kind"]), str(meta.get("namespace") or ""), str(meta["name"]), group)
-        found[name] = body
+        group = _group(str(body.get("apiVersion") or ""))
+        kind = str(body["kind"])
+        namespace = str(meta.get("namespace") or ("default" if kind in placed else ""))
+        found[Name(kind, namespace, str(meta["name"]), group)] = body
     return found
+
+
+def _group(api: str) -> str:
+    # Calico's API and the resources behind it are the same objects.
+    return api.partition("/")[0].removeprefix("crd.")
+
+
+def _meanings(policies: Iterable[Policy]) -> dict[Name, Hashable]:
+    found: dict[Name, list[Policy]] = {}
+    for policy in policies:
+        ref = policy.ref
+        name = Name(ref.kind, ref.namespace or "", ref.name, _group(ref.api))
+        found.setdefault(name, []).append(policy)
+    return {name: meaning(each) for name, each in found.items()}
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:

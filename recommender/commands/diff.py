@@ -46,10 +46,11 @@ def command(
 
     Either may be an empty folder: a set without policies.
 
-    Four views: the objects; the connections gained and lost, by workload or by pod; with --store,
-    the observed flows that change verdict; and findings: what selects nothing, names what is not
-    there, is shadowed or redundant, cuts off DNS, and with --store, was never used or is wider
-    than its use. Host-network pods are judged as their nodes. Exits 10 when the sets differ.
+    Four views: the objects, of which those that are rewritten mean what they meant; the connections
+    gained and lost, by workload or by pod; with --store, the observed flows that change verdict;
+    and findings: what selects nothing, names what is not there, cannot be told, is shadowed or
+    redundant, cuts off DNS, and with --store, was never used or is wider than its use. Host-network
+    pods are judged as their nodes. Exits 10 when the sets differ in more than how they are written.
     """
     from recommender.diff import diff
     from recommender.report import changes

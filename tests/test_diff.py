@@ -1,0 +1,100 @@
+"""What changes between two sets: objects whose text changed, and those whose meaning did."""
+
+from typing import Any
+
+import pytest
+from policytext import CLUSTER, manifests, parsed
+
+from recommender.diff import diff
+from recommender.policies import PolicySet
+
+V1 = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: NS}, spec: SPEC}"  # fmt: skip
+CILIUM = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: p, namespace: shop}, BODY}"  # fmt: skip
+CALICO = "{apiVersion: API, kind: GlobalNetworkPolicy, metadata: {name: p}, spec: SPEC}"
+
+
+def v1(spec: str, namespace: str = "shop") -> str:
+    return V1.replace("NS", namespace).replace("SPEC", spec)
+
+
+def calico(spec: str, api: str = "projectcalico.org/v3") -> str:
+    return CALICO.replace("API", api).replace("SPEC", spec)
+
+
+def given(text: str) -> PolicySet:
+    return PolicySet(manifests(text), parsed(text).policies)
+
+
+def change(old: str, new: str) -> tuple[str, bool]:
+    """What becomes of the one object, and whether the sets differ."""
+    found: Any = diff(given(old), given(new), CLUSTER)
+    (one,) = found.objects
+    return one.change, bool(found)
+
+
+WEB, CART = (f"{{podSelector: {{matchLabels: {{app: {name}}}}}}}" for name in ("web", "cart"))
+TWO = "toPorts: [{ports: [{port: '80', protocol: TCP}]}]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            v1(
+                f"{{podSelector: {{}}, ingress: [{{from: [{WEB}, {CART}], ports: [{{port: 80}}]}}]}}"
+            ),
+            v1(
+                f"{{policyTypes: [Ingress], podSelector: {{}}, "
+                f"ingress: [{{ports: [{{port: 80, protocol: TCP}}], from: [{CART}, {WEB}]}}]}}"
+            ),
+        ),
+        (
+            v1(f"{{podSelector: {{}}, ingress: [{{from: [{WEB}]}}, {{from: [{CART}]}}]}}"),
+            v1(f"{{podSelector: {{}}, ingress: [{{from: [{CART}]}}, {{from: [{WEB}]}}]}}"),
+        ),
+        (v1("{podSelector: {}}", "default"), v1("{podSelector: {}}", "null")),
+        (
+            calico("{selector: app == 'web', types: [Ingress]}"),
+            calico("{selector: app == 'web', types: [Ingress]}", "crd.projectcalico.org/v1"),
+        ),
+        (
+            CILIUM.replace("BODY", f"spec: {{endpointSelector: {{}}, ingress: [{{{TWO}}}]}}"),
+            CILIUM.replace("BODY", f"specs: [{{endpointSelector: {{}}, ingress: [{{{TWO}}}]}}]"),
+        ),
+    ],
+    ids=["defaults and order", "order of rules", "default namespace", "crd", "specs"],
+)
+def test_an_object_that_means_what_it_meant_is_rewritten_and_no_difference(
+    old: str, new: str
+) -> None:
+    assert change(old, new) == ("rewritten", False)
+    assert change(old, old) == ("unchanged", False)
+
+
+ALLOW, DENY = "{action: Allow}", "{action: Deny, source: {selector: app == 'web'}}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            v1(f"{{podSelector: {{}}, ingress: [{{from: [{WEB}]}}]}}"),
+            v1(f"{{podSelector: {{}}, ingress: [{{from: [{WEB}], ports: [{{port: 80}}]}}]}}"),
+        ),
+        (
+            calico(f"{{selector: all(), types: [Ingress], ingress: [{ALLOW}, {DENY}]}}"),
+            calico(f"{{selector: all(), types: [Ingress], ingress: [{DENY}, {ALLOW}]}}"),
+        ),
+        (
+            CILIUM.replace("BODY", f"spec: {{endpointSelector: {{}}, ingress: [{{{TWO}}}]}}"),
+            CILIUM.replace(
+                "BODY",
+                "spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: '80', "
+                "protocol: TCP}], rules: {http: [{method: GET}]}}]}]}",
+            ),
+        ),
+    ],
+    ids=["ports", "order where the first match acts", "http"],
+)
+def test_an_object_that_means_something_else_is_changed(old: str, new: str) -> None:
+    assert change(old, new) == ("changed", True)
