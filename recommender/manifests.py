@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -136,8 +136,8 @@ def _json_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
                 return
             yield Problem(f"{name}:{line}", f"not JSON ({error})")
             return
-        if _extent(body, {}).levels > MOST_LEVELS:
-            yield Problem(f"{name}:{line}", TOO_DEEP)
+        if trouble := _trouble(body, text):
+            yield Problem(f"{name}:{line}", trouble)
             return
         yield from _opened(name, line, body)
 
@@ -184,28 +184,21 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
-class _Extent(NamedTuple):
-    """How deep a value nests and how many values it holds, those behind an alias each time."""
-
-    levels: int
-    values: int
-
-
-def _extent(value: Any, known: dict[int, _Extent], above: int = 0) -> _Extent:
-    """The extent of a value; its levels are counted no further than is allowed.
+def _trouble(body: Any, text: str) -> str | None:
+    """Why a value cannot be worked with: it is too deep, or grows too large behind its aliases.
 
     A value that holds itself, by an alias inside its own anchor, nests without end.
     """
-    if not isinstance(value, dict | list) or above > MOST_LEVELS:
-        return _Extent(0, 1)
-    if id(value) not in known:
-        known[id(value)] = _Extent(MOST_LEVELS, 1)
-        levels, values = 0, 1
-        for each in value.values() if isinstance(value, dict) else value:
-            inner = _extent(each, known, above + 1)
-            levels, values = max(levels, inner.levels), values + inner.values
-        known[id(value)] = _Extent(levels + 1, values)
-    return known[id(value)]
+    level, values = [body] if isinstance(body, dict | list) else [], 0
+    for _ in range(MOST_LEVELS):
+        values += sum(map(len, level))
+        if values > max(MOST_VALUES, len(text)):  # without aliases a value takes a character
+            return TOO_WIDE
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [each for one in inner for each in one if isinstance(each, (dict, list))]
+        if not level:
+            return None
+    return TOO_DEEP
 
 
 def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
@@ -217,11 +210,8 @@ def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
         listed = _list_of(node)
         for item in (node,) if listed is None else listed.items:
             body, at = loader.construct_document(item), line + item.start_mark.line
-            extent = _extent(body, {})
-            if extent.levels > MOST_LEVELS:
-                yield Problem(f"{name}:{at}", TOO_DEEP)
-            elif extent.values > max(MOST_VALUES, len(text)):
-                yield Problem(f"{name}:{at}", TOO_WIDE)
+            if trouble := _trouble(body, text):
+                yield Problem(f"{name}:{at}", trouble)
             else:
                 yield from _opened(name, at, _typed(body, listed))
     except ValueError as error:  # a value that YAML's own constructors refuse (a bad date, say)

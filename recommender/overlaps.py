@@ -50,10 +50,10 @@ def _needless(
     judge: Evaluator, direction: Direction, policy: Policy, rule: Rule, subjects: Subjects
 ) -> Remark | None:
     grid = judge.matrix
-    if _beside_narrower(judge, direction, rule, subjects):
-        return None
     # Nearly every rule is needed by the first subject, which settles it.
     if any(grid.is_needed(subject, direction, policy, rule) for subject, _ in subjects):
+        return None
+    if _beside_narrower(judge, direction, rule, subjects):
         return None
     acts = any(grid.acts(subject, direction, policy, rule) for subject, _ in subjects)
     if acts and rule.action != "allow":
