@@ -20,7 +20,7 @@ from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
-from recommender.meaning import meaning
+from recommender.essence import essence
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
 from recommender.propose import instant
@@ -209,7 +209,7 @@ def _meanings(policies: Iterable[Policy]) -> dict[Name, Hashable]:
         ref = policy.ref
         name = Name(ref.kind, ref.namespace or "", ref.name, _group(ref.api))
         found.setdefault(name, []).append(policy)
-    return {name: meaning(each) for name, each in found.items()}
+    return {name: essence(each) for name, each in found.items()}
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from recommender.model import DIRECTIONS, AllOf, AnyOf, NotPeer, Peer, Policy, Rule
 
 
-def meaning(policies: Iterable[Policy]) -> Hashable:
+def essence(policies: Iterable[Policy]) -> Hashable:
     """The meaning of one object's policies, which defaults written out and order leave as it is.
 
     Names and places are no part of it. In a union the order of rules means nothing, nor does it
