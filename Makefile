@@ -44,6 +44,7 @@ samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 bench: $(VENV)/.dev  ## Benchmarks: ratios against the named rivals
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.evaluate
+	$(BIN)/python -m benchmarks.patterns
 
 lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

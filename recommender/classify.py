@@ -48,7 +48,7 @@ def classified(
     """Give every edge its class.
 
     Args:
-        hourly: EDGES by hour, as `edges.edges` returns them.
+        hourly: EDGES by hour, as `resolved` returns them.
         inventory: of the same cluster.
         audited: take traffic that policy would have denied (audit mode) as wanted.
 
@@ -56,8 +56,7 @@ def classified(
         One row per edge, sorted by its columns (EDGE): counts summed over hours, `hours` and
         `days` in which it was seen, `first_seen`, `last_seen`, `class` and `reason`.
     """
-    hourly = _resolved(hourly, inventory)
-    hourly["scanning"] = _scanning(hourly)
+    hourly = hourly.assign(scanning=_scanning(hourly))
     table = _over_hours(hourly)
     rows = records(table)
     context = _Context(_listening(rows, inventory), _answers_visible(rows), audited)
@@ -67,8 +66,11 @@ def classified(
     return table
 
 
-def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
-    """Service addresses replaced by their backends, and nodes told from the pods' own."""
+def resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
+    """EDGES by hour, Service addresses replaced by their backends, nodes told from the pods' own.
+
+    An edge to a Service becomes one to each backend, so an edge may have several rows an hour.
+    """
     rows: list[Row] = []
     for row in records(hourly):
         if row["client_type"] == "some-node" and row["client_address"] is not None:

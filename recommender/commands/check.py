@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 @options.store
 @options.inventory
 @options.cluster
+@options.decisions
 @options.output("text", "json")
 def command(
     policies: tuple[str, ...],
     store: str,
     inventory: tuple[str, ...],
     cluster: str | None,
+    decisions: str | None,
     output: str,
 ) -> None:
     """Replay the logs through POLICIES: what would they deny.
@@ -40,7 +42,7 @@ def command(
     from recommender.replay import replay
     from recommender.watch import watch
 
-    watched = watch(store, inventory, cluster=cluster)
+    watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
     options.say_problems(watched.inventory)
     judge = evaluator(options.read_policies(policies, watched.inventory), watched.inventory)
     replayed = list(replay(judge, of_class(watched.edges, "wanted")))
