@@ -2,9 +2,9 @@
 
 Soft Weisfeiler-Lehman: every end starts in one role; in each round an end is described by what it
 calls and is called by in terms of the roles so far, ends are joined by likeness, and the dendrogram
-is cut where the block model needs the fewest bits, or next to it where a finer cut does nearly as
-well. There is no random state and no threshold to
-guess; sorted input gives the same roles in whatever order the edges came.
+is cut where the block model needs the fewest bits. That and a few finer cuts are then bettered end
+by end and role by role (`moves.py`), and the fewest bits win. There is no random state and no
+threshold to guess; sorted input gives the same roles in whatever order the edges came.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from recommender.moves import joined, moved
 from recommender.roles import (
     Calls,
     Floats,
@@ -33,8 +34,9 @@ from recommender.roles import (
 
 # Cosine distances at which the dendrogram may be cut; 0 joins only ends that do the very same.
 _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
-# A coarser cut must save so much: joining two roles can open something, splitting one costs a rule.
-_PAYS = 0.02
+# Where calls are missing the fewest bits of an early round join too much: these start finer. They
+# are cut at a height in so many rounds; only so many distinct rows are worth the time.
+_FINER, _FINER_ROUNDS, _FINER_ROWS = (0.2, 0.3), 2, 3_000
 _ROUNDS = 10
 # Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
 _MOST_ROWS = 12_000
@@ -73,37 +75,84 @@ def roles(edges: pd.DataFrame) -> Roles:
 
 
 def refined(found: Calls) -> Roles:
-    """Iterate: describe ends by the roles of their peers, join, cut where the bits are fewest."""
-    labels = np.zeros(len(found.ends), np.int64)
+    """Search for the grouping that needs the fewest bits, from several starts."""
     if not len(found):
-        return Roles(found, labels, 0.0)
+        return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
+    starts = (
+        _by_length(found),
+        *(s for height in _FINER if (s := _by_height(found, height)) is not None),
+    )
+    settled = [settled(found, start) for start in starts]
+    bits, labels = min(settled, key=lambda found: found[0])
+    return Roles(found, relabelled(labels), round(bits, 3))
+
+
+def _by_length(found: Calls) -> Ints:
+    """Rounds in which each dendrogram is cut where the bits are fewest, while they fall."""
+    labels = np.zeros(len(found.ends), np.int64)
+    fewest = description_length(found, labels)
+    while True:
+        forest = _forest(found, labels)
+        tried = [forest.cut(height) for height in _CUTS]
+        bits, i = min((description_length(found, cut), i) for i, cut in enumerate(tried))
+        if bits >= fewest:
+            return labels
+        labels, fewest = tried[i], bits
+
+
+def _by_height(found: Calls, height: float) -> Ints | None:
+    """Rounds cut at one height; null where there are too many distinct rows for that."""
+    labels = np.zeros(len(found.ends), np.int64)
+    for _ in range(_FINER_ROUNDS):
+        forest = _forest(found, labels)
+        if forest.rows > _FINER_ROWS:
+            return None
+        labels = forest.cut(height)
+    return labels
+
+
+def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
+    """Ends moved and roles joined in turn, while the bits fall."""
     best, fewest = labels, description_length(found, labels)
     for _ in range(_ROUNDS):
-        labels, bits = _round(found, labels)
+        labels = joined(found, moved(found, labels))
+        bits = description_length(found, labels)
         if bits >= fewest:
             break
         best, fewest = labels, bits
-    return Roles(found, relabelled(best), round(fewest, 3))
+    return fewest, best
 
 
-def _round(found: Calls, labels: Ints) -> tuple[Ints, float]:
-    """The finest cut of one dendrogram that needs hardly more bits than the best."""
+@dataclass(frozen=True)
+class _Forest:
+    """Dendrograms of distinct rows, one a block of rows, and the row of each end."""
+
+    row_of: Ints
+    trees: tuple[tuple[Ints, Ints, Floats], ...]  # rows, children, heights
+
+    @property
+    def rows(self) -> int:
+        """Distinct rows."""
+        return sum(len(rows) for rows, _, _ in self.trees)
+
+    def cut(self, height: float) -> Ints:
+        """The roles when merges above `height` are undone."""
+        group = np.empty(self.rows, np.int64)
+        used = 0
+        for rows, children, heights in self.trees:
+            group[rows] = _cut(len(rows), children, heights, height) + used
+            used = int(group[rows].max()) + 1
+        return relabelled(group[self.row_of])
+
+
+def _forest(found: Calls, labels: Ints) -> _Forest:
+    """Average linkage over what ends do, weighed by how rare it is (TF-IDF)."""
     counts = tokens(found, labels).counts
     counts.data = 1 + np.log(counts.data)
     rows, row_of = _distinct_rows(counts)
     weighed = csr_array(TfidfTransformer().fit(counts).transform(rows))
-    trees = [(block, *_tree(weighed[block])) for block in _blocks(weighed.shape[0])]
-    cuts = []
-    for cut in _CUTS:
-        joined = np.empty(weighed.shape[0], np.int64)
-        used = 0
-        for block, children, heights in trees:
-            joined[block] = _cut(len(block), children, heights, cut) + used
-            used = int(joined[block].max()) + 1
-        tried = relabelled(joined[row_of])
-        cuts.append((tried, description_length(found, tried)))
-    enough = min(bits for _, bits in cuts) * (1 + _PAYS)
-    return next((tried, bits) for tried, bits in cuts if bits <= enough)
+    trees = ((block, *_tree(weighed[block])) for block in _blocks(weighed.shape[0]))
+    return _Forest(row_of, tuple(trees))
 
 
 def _distinct_rows(counts: csr_array) -> tuple[csr_array, Ints]:

@@ -3,7 +3,7 @@
 A role is a set of ends that communicate alike. Given any grouping into roles, the edges can be
 told block by block (client role, server role, port); the grouping that needs the fewest bits is
 the best one. A full block is one rule that opens nothing, so the bits are nearly the policy's own
-cost. `patterns.py` searches for that grouping.
+cost. `patterns.py` searches for that grouping, `moves.py` betters it.
 """
 
 from __future__ import annotations
@@ -123,25 +123,89 @@ def tokens(found: Calls, labels: Ints) -> Tokens:
 
 
 def description_length(found: Calls, labels: Ints) -> float:
-    """Bits to tell distinct calls, given roles: blocks, where they lie, and who is in which role.
+    """Bits to tell distinct calls, given roles: the least is best (see `block_bits`)."""
+    sizes = np.bincount(labels, minlength=1).astype(np.float64)
+    return block_bits(found, labels, sizes, naming(found, len(sizes)))
 
-    Source: two-part code of a block model, methods.md section 2a. A block of N pairs with k calls
-    costs log2(N + 1) + log2 C(N, k), its place 2 log2 R + log2 K, each end log2 R.
+
+def naming(found: Calls, roles: int) -> Floats:
+    """Bits to name the block of each call: whose it is, and what it is, the usual briefly.
+
+    That is log2 R for one role, and -log2 of the share of ends that call that server there, or
+    that that client calls there, whichever is more.
     """
-    roles, ports = int(labels.max(initial=0)) + 1, max(len(found.ports), 1)
-    sizes = np.bincount(labels, minlength=roles).astype(float)
-    key = (labels[found.client] * roles + labels[found.server]) * ports + found.port
-    blocks, seen = np.unique(key, return_counts=True)
-    pairs = sizes[blocks // ports // roles] * sizes[blocks // ports % roles]
-    place = 2 * np.log2(roles) + np.log2(ports)
-    inside = float(_block_bits(pairs, seen.astype(float)).sum())
-    return inside + len(blocks) * float(place) + len(labels) * float(np.log2(roles))
-
-
-def _block_bits(pairs: Floats, seen: Floats) -> Floats:
-    choices = gammaln(pairs + 1) - gammaln(seen + 1) - gammaln(pairs - seen + 1)
-    bits: Floats = np.log2(pairs + 1) + choices / np.log(2)
+    ports, ends = max(len(found.ports), 1), max(len(found.ends), 1)
+    share = np.zeros(len(found))
+    for end in (found.client, found.server):
+        _, same, often = np.unique(
+            end * ports + found.port, return_inverse=True, return_counts=True
+        )
+        share = np.maximum(share, often[same] / ends)
+    bits: Floats = np.log2(max(roles, 1)) - np.log2(np.minimum(share, 1))
     return bits
+
+
+def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> float:
+    """Bits of the blocks (client role, server role, port) that calls make up.
+
+    A block says which clients of its role take part, which servers of the other, and which pairs
+    of these: log2 n + log2 C(n, r) + log2 m + log2 C(m, c) + log2 rc + log2 C(rc, k), and its
+    name. So an end that was never seen to do what its role does costs little, which is what a
+    short window makes of it. Who is in which role costs nothing, for names and labels tell it.
+
+    Args:
+        found: distinct calls.
+        labels: the role of each end.
+        sizes: members of each role.
+        names: see `naming`; a block is named by its most usual call.
+    """
+    if not len(found):
+        return 0.0
+    roles, ports, ends = len(sizes), max(len(found.ports), 1), len(labels)
+    key = (labels[found.client] * roles + labels[found.server]) * ports + found.port
+    blocks, block, seen = np.unique(key, return_inverse=True, return_counts=True)
+    clients, servers = (
+        np.bincount(sorted_set(block * ends + end) // ends, minlength=len(blocks)).astype(
+            np.float64
+        )
+        for end in (found.client, found.server)
+    )
+    pairs = clients * servers
+    chosen = (
+        (sizes[blocks // ports // roles], clients),
+        (sizes[blocks // ports % roles], servers),
+        (pairs, seen.astype(np.float64)),
+    )
+    bits = sum(float((np.log2(n) + _choices(n, k)).sum()) for n, k in chosen)
+    named = np.full(len(blocks), np.inf)
+    np.minimum.at(named, block, names)
+    return bits + float(named.sum())
+
+
+def sorted_set(values: Ints) -> Ints:
+    """As np.unique gives it, several times faster on short arrays."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    kept: Ints = ordered[first]
+    return kept
+
+
+def _choices(of: Floats, taken: Floats) -> Floats:
+    """log2 of the binomial coefficient."""
+    bits: Floats = (gammaln(of + 1) - gammaln(taken + 1) - gammaln(of - taken + 1)) / np.log(2)
+    return bits
+
+
+def incident(found: Calls, labels: Ints) -> list[Ints]:
+    """For each role, the rows in which it has a part, sorted."""
+    roles = int(labels.max(initial=-1)) + 1
+    parts = []
+    for end in (found.client, found.server):
+        role = labels[end]
+        order = np.argsort(role, kind="stable")
+        parts.append(np.split(order, np.searchsorted(role[order], np.arange(1, roles))))
+    return [sorted_set(np.concatenate(both)) for both in zip(*parts, strict=True)]
 
 
 def relabelled(labels: Ints) -> Ints:
@@ -233,21 +297,15 @@ def _odd(
 
 
 def _saved(found: Calls, labels: Ints) -> list[float]:
-    """Bits that each role saves in the blocks it touches, against each member for itself."""
-    roles, ports = int(labels.max(initial=-1)) + 1, max(len(found.ports), 1)
-    sizes = np.bincount(labels, minlength=roles).astype(float)
-    saved = np.zeros(roles)
-    place = 2 * np.log2(max(roles, 1)) + np.log2(ports)
-    for one, other in ((found.client, found.server), (found.server, found.client)):
-        mine, theirs = labels[one], labels[other]
-        together = (mine * roles + theirs) * ports + found.port
-        blocks, seen = np.unique(together, return_counts=True)
-        owner = blocks // ports // roles
-        pairs = sizes[owner] * sizes[blocks // ports % roles]
-        np.add.at(saved, owner, -_block_bits(pairs, seen.astype(float)) - place)
-        apart = (one * roles + theirs) * ports + found.port
-        blocks, seen = np.unique(apart, return_counts=True)
-        owner = labels[blocks // ports // roles]
-        pairs = sizes[blocks // ports % roles]
-        np.add.at(saved, owner, _block_bits(pairs, seen.astype(float)) + place)
-    return [float(bits) for bits in saved]
+    """Bits that each role saves in the blocks that it has a part in, against members apart."""
+    sizes = np.bincount(labels, minlength=1).astype(np.float64)
+    names = naming(found, len(sizes))
+    saved = []
+    for role, rows in enumerate(incident(found, labels)):
+        mine, members = found.where(rows), np.flatnonzero(labels == role)
+        apart = labels.copy()
+        apart[members] = len(sizes) + np.arange(len(members))
+        alone = np.concatenate([sizes, np.ones(len(members))])
+        together = block_bits(mine, labels, sizes, names[rows])
+        saved.append(block_bits(mine, apart, alone, names[rows]) - together)
+    return saved

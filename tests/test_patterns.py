@@ -117,15 +117,23 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
     found = calls(*edges)
     labels = np.unique(drawn[: len(found.ends)], return_inverse=True)[1]
     count = int(labels.max()) + 1
-    blocks: dict[tuple[int, int, int], int] = {}
+    blocks: dict[tuple[int, int, int], set[tuple[int, int]]] = {}
     for c, s, p in zip(found.client, found.server, found.port, strict=True):
-        key = (int(labels[c]), int(labels[s]), int(p))
-        blocks[key] = blocks.get(key, 0) + 1
-    bits = len(labels) * math.log2(count)
-    for (r, s, _), k in blocks.items():
-        pairs = int((labels == r).sum() * (labels == s).sum())
-        bits += math.log2(pairs + 1) + math.log2(math.comb(pairs, k))
-        bits += 2 * math.log2(count) + math.log2(len(found.ports))
+        blocks.setdefault((int(labels[c]), int(labels[s]), int(p)), set()).add((int(c), int(s)))
+    bits = 0.0
+    for (r, s, p), pairs in blocks.items():
+        clients, servers = {c for c, _ in pairs}, {s for _, s in pairs}
+        for n, k in (
+            (int((labels == r).sum()), len(clients)),
+            (int((labels == s).sum()), len(servers)),
+            (len(clients) * len(servers), len(pairs)),
+        ):
+            bits += math.log2(n) + math.log2(math.comb(n, k))
+        calls_of = list(zip(found.client, found.server, found.port, strict=True))
+        asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
+        asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
+        usual = max(asked + asking)
+        bits += math.log2(count) - math.log2(usual / len(found.ends))
     assert description_length(found, labels) == pytest.approx(bits)
 
 
