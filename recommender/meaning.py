@@ -58,7 +58,7 @@ def meaning(
     seen = sightings(told, edges, EDGE)
     learnt = roles(edges[(edges["class"] == "wanted") & (edges["hours"] > 1)])
     against = _contradicted(edges, inventory) if in_force and not audited else frozenset()
-    edges = judged(edges, seen, learnt.of, contradicted=against)
+    edges = judged(edges, seen, learnt.of, contradicted=against, nodes=len(inventory.nodes))
     notes: list[str] = []
     if decisions and len(edges):
         today = pd.Timestamp(edges["last_seen"].max()).date()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recommender.roles import Calls, Floats, Ints, calls, named_ends
+from recommender.roles import Calls, Floats, Ints, calls, named_ends, sorted_set
 
 Bools = npt.NDArray[np.bool_]
 
@@ -25,6 +25,9 @@ _ONE_OFF_CONNECTIONS = 10
 _ONE_OFF_DAYS = 7  # a week holds each hour of the working week once
 _BEFORE_SCAN_H = 72
 _SUPPORT = 2.0  # bins of others: one alone may be another attack
+_USUAL = 0.25  # share of a role that does it: found roles are not pure, so one other is no role
+# So much of the window's hours, and of the nodes, is what a metrics server does and a probe is not.
+_REGULAR = 0.5
 _EXFILTRATION_Z, _LEAST_SPREAD, _COMPARED = 6.0, 0.25, 5
 _RUNS_SELDOM = ("CronJob", "Job")
 # Ports that rule a cluster, where a node listens on them (kubernetes.io/docs/reference/
@@ -49,6 +52,7 @@ class _Seen:
     first: Ints
     scanned: Bools
     others: Floats  # what supports the edge; scans support nothing
+    usual: Bools  # enough of its client's role do it, to enough of its server's role
     steady: Bools  # the client is no new one: it does something else, in more than one bin
 
 
@@ -58,6 +62,7 @@ def judged(
     roles: Mapping[str, int],
     *,
     contradicted: Collection[int] = (),
+    nodes: int = 0,
 ) -> pd.DataFrame:
     """Give every edge its pattern and score, and take from the wanted those that a gate stops.
 
@@ -66,6 +71,7 @@ def judged(
         sightings: one row per (`edge`: position in `edges`, `hour`: hours since the epoch).
         roles: the role of each end by name, learnt from edges seen in two bins or more.
         contradicted: positions of edges that a policy in force denies, whatever the log says.
+        nodes: of the cluster; 0 where unknown, then those that the edges name.
 
     Returns:
         `edges` with `class` review and a `reason` where a gate stops an edge, and the columns
@@ -80,7 +86,7 @@ def judged(
     if len(wanted):
         seen = _seen(edges, sightings, wanted, roles)
         score[wanted] = np.round(scores(seen.calls.client, seen.hours, seen.others), 4)
-        reasons = _reasons(edges, sightings, seen, np.isin(wanted, list(contradicted)))
+        reasons = _reasons(edges, sightings, seen, np.isin(wanted, list(contradicted)), nodes)
         stopped = np.array([reason is not None for reason in reasons])
         out.loc[out.index[wanted[stopped]], "class"] = "review"
         out.loc[out.index[wanted[stopped]], "reason"] = [r for r in reasons if r is not None]
@@ -106,6 +112,24 @@ def support(found: Calls, hours: Ints, roles: Ints, vouching: Bools) -> Floats:
     _, own = np.unique(block * len(found.ends) + found.client, return_inverse=True)
     once = np.bincount(own, weights=alone)[own] - alone
     return np.asarray(np.bincount(block, weights=told)[block] - told - once, np.float64)
+
+
+def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
+    """Whether `_USUAL` of both roles take part in the block of each edge, by vouching edges.
+
+    One other member is not enough: roles are found, not given, and may hold a stranger.
+    """
+    ports, ends = max(len(found.ports), 1), len(found.ends)
+    named, code = np.unique(roles, return_inverse=True)
+    size = np.bincount(code)
+    key = (code[found.client] * len(size) + code[found.server]) * ports + found.port
+    blocks, block = np.unique(key, return_inverse=True)
+    enough = np.ones(len(found), bool)
+    for end in (found.client, found.server):
+        taking = sorted_set(block[vouching] * ends + end[vouching]) // ends
+        share = np.bincount(taking, minlength=len(blocks))[block] / size[code[end]]
+        enough &= (share >= _USUAL) | (named[code[end]] == _OUTSIDE)
+    return enough
 
 
 def scores(client: Ints, hours: Ints, others: Floats) -> Floats:
@@ -136,6 +160,7 @@ def _seen(
         first,
         scanned,
         support(found, hours, parts, ~scanned),
+        usual(found, parts, ~scanned & (hours > 1)),
         more[found.client] | (rows["client_type"] != "workload").to_numpy(bool),
     )
 
@@ -151,13 +176,19 @@ def _parts(rows: pd.DataFrame, found: Calls, roles: Mapping[str, int]) -> Ints:
 
 
 def _reasons(
-    edges: pd.DataFrame, sightings: pd.DataFrame, seen: _Seen, contradicted: Bools
+    edges: pd.DataFrame, sightings: pd.DataFrame, seen: _Seen, contradicted: Bools, nodes: int
 ) -> list[str | None]:
     """The first gate that stops each edge, as a sentence; null where none does."""
     reasons: list[str | None] = [None] * len(seen.rows)
     gates = (
         (contradicted, "a policy in force denies it, though the log shows it delivered"),
-        *((_at_node(seen, port), f"{why}: always asked") for port, why in _CONTROL.items()),
+        *(
+            (
+                _at_node(seen, port) & ~_everywhere(seen, port, nodes),
+                f"{why}; and it is seldom done",
+            )
+            for port, why in _CONTROL.items()
+        ),
         (seen.scanned, "its client met ten or more targets in this hour, and none of them again"),
         (
             _after_scan(edges, sightings, seen),
@@ -179,6 +210,20 @@ def _at_node(seen: _Seen, port: int) -> Bools:
     inside = seen.rows["server_type"].isin(["node", "host", "apiserver"])
     there = inside & (seen.rows["port"] == port) & (seen.rows["protocol"] == "TCP")
     found: Bools = there.to_numpy(bool)
+    return found
+
+
+def _everywhere(seen: _Seen, port: int, nodes: int) -> Bools:
+    """Edges of clients that ask most nodes on this port in most hours, as a metrics server does.
+
+    Policy must not break what a cluster runs on; such edges are kept and marked. A day at least
+    must have been watched.
+    """
+    there = _at_node(seen, port)
+    every = nodes or len(set(seen.rows["server_address"][seen.rows["server_type"] == "node"]))
+    steadily = there & (seen.hours >= max(_REGULAR * seen.span_h, 24 * _REGULAR))
+    met = np.bincount(seen.calls.client[steadily], minlength=len(seen.calls.ends))
+    found: Bools = steadily & (met >= _REGULAR * max(every, 1))[seen.calls.client]
     return found
 
 
@@ -216,7 +261,8 @@ def _one_offs(seen: _Seen) -> Bools:
         return np.zeros(len(seen.rows), bool)
     few = (seen.rows["connections"] <= _ONE_OFF_CONNECTIONS).to_numpy(bool)
     often = ~seen.rows["client_kind"].isin(_RUNS_SELDOM).to_numpy(bool)
-    found: Bools = (seen.hours == 1) & (seen.others < _SUPPORT) & seen.steady & few & often
+    alone = (seen.others < _SUPPORT) | ~seen.usual
+    found: Bools = (seen.hours == 1) & alone & seen.steady & few & often
     return found
 
 
@@ -246,9 +292,11 @@ def _exfiltration(seen: _Seen) -> Bools:
 
 
 def _patterns(seen: _Seen) -> npt.NDArray[np.object_]:
-    """`ask` for the API server, `rare` for edges of one hour, else `core`."""
+    """`ask` for what rules the cluster, `rare` for edges of one hour, else `core`."""
     found = np.where(seen.hours == 1, "rare", "core").astype(object)
     apart = (seen.rows["server_type"] != "workload").to_numpy(bool)
     api = (seen.rows["port"] == _API_PORT) | (seen.rows["server_type"] == "apiserver")
     found[apart & api.to_numpy(bool)] = "ask"
+    for port in _CONTROL:
+        found[_at_node(seen, port)] = "ask"
     return found

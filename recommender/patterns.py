@@ -78,12 +78,9 @@ def refined(found: Calls) -> Roles:
     """Search for the grouping that needs the fewest bits, from several starts."""
     if not len(found):
         return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
-    starts = (
-        _by_length(found),
-        *(s for height in _FINER if (s := _by_height(found, height)) is not None),
-    )
-    settled = [settled(found, start) for start in starts]
-    bits, labels = min(settled, key=lambda found: found[0])
+    starts = [_by_length(found), *(_by_height(found, height) for height in _FINER)]
+    tried = [settled(found, start) for start in starts if start is not None]
+    bits, labels = min(tried, key=lambda one: one[0])
     return Roles(found, relabelled(labels), round(bits, 3))
 
 

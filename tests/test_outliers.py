@@ -160,19 +160,58 @@ def test_what_began_before_a_scan_or_soon_after_the_start_is_kept(scan: int, beg
 @pytest.mark.parametrize(
     ("server", "type_", "port", "class_", "pattern"),
     [
-        ("192.168.0.1", "node", 10250, "review", None),
-        ("192.168.0.1", "node", 2379, "review", None),
+        ("192.168.0.1", "node", 10250, "wanted", "ask"),
+        ("192.168.0.1", "node", 2379, "wanted", "ask"),
         ("192.168.0.1", "node", 9100, "wanted", "core"),
         ("192.168.0.1", "node", 6443, "wanted", "ask"),
         ("10.0.0.1", "apiserver", 443, "wanted", "ask"),
         ("shop/etcd", "workload", 2379, "wanted", "core"),
     ],
 )
-def test_what_rules_the_cluster_is_asked_whatever_its_support(
+def test_what_rules_the_cluster_is_marked_however_regular(
     server: str, type_: str, port: int, class_: str, pattern: str | None
 ) -> None:
     found = last(shop().add("shop/web", server, port, range(WEEKS), server_type=type_).judged())
     assert (found[0], found[2]) == (class_, pattern)
+
+
+def asks_kubelets(nodes: int, hours: Any) -> Traffic:
+    traffic = shop()
+    for i in range(nodes):
+        where = {"server_type": "node", "connections": 60 * len(hours)}
+        traffic.add("kube-system/metrics-server", f"192.168.0.{i}", 10250, hours, **where)
+    return traffic
+
+
+def test_a_metrics_server_that_asks_every_kubelet_every_hour_is_kept_and_marked() -> None:
+    found = asks_kubelets(4, range(WEEKS)).judged(nodes=4)
+    assert found["class"].tolist() == ["wanted"] * 7
+    assert found["pattern"].tolist()[3:] == ["ask"] * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "hours", "nodes"),
+    [
+        (1, range(WEEKS), 4),  # one kubelet of four, however steadily
+        (4, range(200, 230), 4),  # all of them, but for a day only
+        (4, range(0, WEEKS, 24), 4),  # once a day
+    ],
+)
+def test_who_asks_few_kubelets_or_seldom_waits_for_review(
+    asked: int, hours: Any, nodes: int
+) -> None:
+    found = last(asks_kubelets(asked, hours).judged(nodes=nodes))
+    why = "the kubelet's port runs commands in every pod of its node; and it is seldom done"
+    assert found == ("review", why, None)
+
+
+def test_a_member_of_a_role_vouches_for_another_only_where_the_role_does_it() -> None:
+    traffic = shop()
+    for i in range(8):
+        traffic.add(f"shop/w{i}", "shop/cart", 80, range(WEEKS))
+    traffic.add("shop/w0", "shop/redis", 6379, range(WEEKS))
+    roles = {f"shop/w{i}": 1 for i in range(8)} | {"shop/redis": 2, "shop/cart": 3}
+    assert last(traffic.add("shop/w1", "shop/redis", 6379, [200]).judged(roles))[0] == "review"
 
 
 def outgoing(sent: int, **columns: Any) -> Traffic:
