@@ -25,7 +25,7 @@ from sklearn.metrics import (
 
 from benchmarks.attacks import ATTACKS, HOURS, Watched, framed, watched
 from benchmarks.rivals import cloudcluster, hdbscan, isolation_forest, jaccard
-from benchmarks.worlds import DRAWN, KINDS, World, world
+from benchmarks.worlds import KINDS, World, world
 from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import refined, roles, settled
@@ -78,7 +78,7 @@ def outliers_table() -> Iterator[str]:
     yield "| traffic | scans | one-offs | beacons | honest quarantined | AUC " + " | AUC ".join(
         f"{what} (forest)" for what in ATTACKS
     )
-    for kind in DRAWN:
+    for kind in KINDS:
         cells: dict[str, list[float]] = defaultdict(list)
         for seed in SEEDS:
             _judge(watched(kind, seed), cells)

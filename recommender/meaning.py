@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recommender.classify import EDGE, classified, resolved
+from recommender.classify import classified
 from recommender.decisions import Decision, decided
 from recommender.dialects import parse_policies
 from recommender.evaluate import evaluator
 from recommender.frames import records
+from recommender.hours import folded, resolved
 from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import Roles, roles
 from recommender.replay import replay
-from recommender.window import sightings
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,8 @@ def meaning(
         in_force: let an edge wait for review where a policy of the inventory denies it. Not where
             policies are to be judged by the edges: what they deny must stay wanted.
     """
-    told = resolved(hourly, inventory)
-    edges = classified(told, inventory, audited=audited)
-    seen = sightings(told, edges, EDGE)
+    told = folded(resolved(hourly, inventory))
+    edges, seen = classified(told.edges, inventory, audited=audited), told.seen
     learnt = roles(edges[(edges["class"] == "wanted") & (edges["hours"] > 1)])
     against = _contradicted(edges, inventory) if in_force and not audited else frozenset()
     edges = judged(edges, seen, learnt.of, contradicted=against, nodes=len(inventory.nodes))

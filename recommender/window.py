@@ -120,18 +120,6 @@ def window(
     )
 
 
-def sightings(hourly: pd.DataFrame, edges: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Which edge was seen in which hour, from hourly rows that have the columns `by` of edges."""
-    keys = list(by)
-    code = pd.factorize(pd.MultiIndex.from_frame(pd.concat([edges[keys], hourly[keys]])))[0]
-    place = np.full(int(code.max(initial=-1)) + 1, -1)
-    place[code[: len(edges)]] = np.arange(len(edges))
-    hour = pd.to_datetime(hourly["hour"], utc=True).to_numpy("datetime64[h]").astype(np.int64)
-    found = pd.DataFrame({"edge": place[code[len(edges) :]], "hour": hour})
-    found = found[found["edge"] >= 0].drop_duplicates()
-    return found.sort_values(["edge", "hour"], ignore_index=True)
-
-
 def estimate(edge: Ints, hour: Ints, watched: Ints, width_h: int) -> Estimate:
     """All estimators at one bin width.
 

@@ -10,7 +10,6 @@ import pytest
 from cluster_objects import inventory, node, pod, service, workload
 
 from recommender import incidence
-from recommender.classify import EDGE
 from recommender.cron import schedule
 from recommender.enough import Thresholds, quiet_nodes
 from recommender.inventory import Inventory
@@ -20,7 +19,6 @@ from recommender.window import (
     denied_share,
     estimate,
     rolling_origin,
-    sightings,
     window,
 )
 
@@ -297,17 +295,6 @@ def test_services_that_nobody_called_are_named() -> None:
         service("idle", {"app": "s"}, "10.1.0.2", [{"port": 9, "targetPort": 81}]),
     )
     assert judged(edges_frame(5), *steady(14), objects).unseen == ("Service shop/idle TCP 9",)
-
-
-def test_hourly_rows_find_their_edges() -> None:
-    edges = edges_frame(3)
-    hourly = pd.concat([edges.iloc[[2, 0, 2]]]).assign(
-        hour=[pd.Timestamp(MONDAY), pd.Timestamp(MONDAY), pd.Timestamp(MONDAY)]
-    )
-    other = edges.iloc[[0]].assign(protocol="UDP", hour=pd.Timestamp(MONDAY))
-    found = sightings(pd.concat([hourly, other]), edges, EDGE)
-    start = int(MONDAY.timestamp()) // 3600
-    assert found.to_numpy().tolist() == [[0, start], [2, start]]
 
 
 # --- schedules ---------------------------------------------------------------------------------
