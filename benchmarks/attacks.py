@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.random import Generator
 
 from benchmarks.worlds import World, world
-from recommender.roles import Ints
+from recommender.hours import SUMS
+from recommender.roles import Calls, Ints
 
 HOURS = 24 * 14
 ATTACKS = ("horizontal scan", "vertical scan", "one-off", "beacon")
@@ -47,7 +49,7 @@ def watched(kind: str, seed: int, *, ends: int = 1000) -> Watched:
             "hour": np.concatenate(hours),
         }
     )
-    return Watched(framed(len(calls.ends), rows, hours, rng), sightings, truth)
+    return Watched(_framed(len(calls.ends), rows, hours, rng), sightings, truth)
 
 
 def _honest_hours(rng: Generator) -> Ints:
@@ -86,7 +88,7 @@ def _attacks(rng: Generator, made: World) -> Iterator[tuple[str, tuple[int, int,
         yield "beacon", (int(client), outside + i, 443), np.arange(start, start + 60)
 
 
-def framed(
+def _framed(
     ends: int, rows: list[tuple[int, int, int]], hours: list[Ints], rng: Generator
 ) -> pd.DataFrame:
     """Rows (client, server, port) as `classify.classified` gives them; from `ends` on outside."""
@@ -116,3 +118,38 @@ def framed(
         "reason": "delivered",
     }
     return pd.DataFrame(columns, dtype=object)
+
+
+def hourly(calls: Calls, hours: Ints) -> pd.DataFrame:
+    """Calls seen in the hours of their row, as `edges.edges` gives them: every one delivered."""
+    row = np.repeat(np.arange(len(calls)), hours.shape[1])
+    whole = pa.array(np.ones(len(row), np.int64))
+    nothing = pa.array(np.zeros(len(row), np.int64))
+    start = np.datetime64("2026-03-02", "us")
+    when = pa.array(start + hours.ravel().astype("timedelta64[h]")).cast(pa.timestamp("us", "UTC"))
+    names = np.array([end.split("/")[-1] for end in calls.ends], object)
+    columns: dict[str, object] = {"cluster": _same("c", row)}
+    for role, ends in (("client", calls.client), ("server", calls.server)):
+        columns |= {
+            f"{role}_type": _same("workload", row),
+            f"{role}_namespace": _same("ns", row),
+            f"{role}_kind": _same("Deployment", row),
+            f"{role}_name": pa.array(names[ends[row]], pa.string()),
+            f"{role}_address": _same(None, row),
+        }
+    columns |= {
+        "protocol": _same("TCP", row),
+        "port": pa.array(8000 + calls.port[row]),
+        "hour": when,
+    }
+    columns |= {
+        name: whole if name in ("connections", "allowed_client", "answered") else nothing
+        for name in SUMS
+    }
+    columns |= {"bytes_to_server": whole, "bytes_to_client": whole}
+    columns |= {"first_seen": when, "last_seen": when}
+    return pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _same(text: str | None, rows: Ints) -> pa.Array:
+    return pa.array([text], pa.string()).take(pa.array(np.zeros(len(rows), np.int64)))

@@ -20,7 +20,7 @@ EDGE = ["cluster", *CLIENT, *SERVER, "protocol", "port"]
 # One client that fails at so many (server, port) targets in an hour is looking for open doors.
 SCAN_TARGETS = 10
 
-_SUMS = [
+SUMS = [
     "connections",
     "allowed_client",
     "allowed_server",
@@ -115,7 +115,7 @@ def folded(hourly: pd.DataFrame) -> Folded:
     edges, first = np.unique(number, return_index=True)
     count = len(edges)
     table = plain(hourly[EDGE].iloc[first].reset_index(drop=True))
-    for name in _SUMS:
+    for name in SUMS:
         table[name] = _summed(hourly[name].to_numpy(np.int64), number, count).astype(object)
     for name in ("bytes_to_server", "bytes_to_client"):
         known = hourly[name].notna().to_numpy(bool)
