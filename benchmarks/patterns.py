@@ -34,8 +34,8 @@ from recommender.patterns import refined, roles, settled
 from recommender.roles import Ints
 from recommender.window import window
 
-# The methods were made while looking at seeds 1 to 5 (the window: 0 to 11); these were kept back.
-SEEDS = (101, 102, 103, 104, 105)
+# The methods were made while looking at seeds 1 to 5 and 101 to 105 (the window: 0 to 11).
+SEEDS = (201, 202, 203)
 NOISE = ((1.0, 0.0), (0.9, 0.0), (0.8, 0.02))
 
 

@@ -20,6 +20,7 @@ from recommender.roles import (
 )
 
 _NEAREST = 4  # roles that each role is tried with
+_LIKE = 0.1  # roles with less in common are not tried
 _AT_ONCE = 256  # roles whose shares are held in memory together
 
 
@@ -107,7 +108,10 @@ def _last(into: Ints, role: int) -> int:
 
 
 def _alike(found: Calls, labels: Ints) -> Iterator[tuple[int, int]]:
-    """Pairs of roles that do the same: each with its nearest, the nearest pairs first."""
+    """Pairs of roles that do much the same: each with its nearest, the nearest pairs first.
+
+    Likeness is the cosine of how many members do what, weighed by how rare it is.
+    """
     done = tokens(found, labels).counts
     done.data = np.ones_like(done.data)
     ends, roles = done.shape[0], int(labels.max()) + 1
@@ -124,6 +128,6 @@ def _alike(found: Calls, labels: Ints) -> Iterator[tuple[int, int]]:
         (-float(likeness[a, b]), min(a, int(b)), max(a, int(b)))
         for a in range(roles)
         for b in nearest[a]
-        if a != b
+        if a != b and likeness[a, b] >= _LIKE
     }
     yield from ((a, b) for _, a, b in sorted(pairs))

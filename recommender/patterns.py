@@ -38,6 +38,7 @@ _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
 # are cut at a height in so many rounds; only so many distinct rows are worth the time.
 _FINER, _FINER_ROUNDS, _FINER_ROWS = (0.2, 0.3), 2, 3_000
 _ROUNDS = 10
+_GAIN = 0.001  # the last thousandth of the bits is not worth another round
 # Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
 _MOST_ROWS = 12_000
 
@@ -114,9 +115,11 @@ def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
     for _ in range(_ROUNDS):
         labels = joined(found, moved(found, labels))
         bits = description_length(found, labels)
-        if bits >= fewest:
+        gained = fewest - bits
+        if gained > 0:
+            best, fewest = labels, bits
+        if gained <= _GAIN * bits:
             break
-        best, fewest = labels, bits
     return fewest, best
 
 

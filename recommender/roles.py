@@ -131,17 +131,17 @@ def description_length(found: Calls, labels: Ints) -> float:
 def naming(found: Calls, roles: int) -> Floats:
     """Bits to name the block of each call: whose it is, and what it is, the usual briefly.
 
-    That is log2 R for one role, and -log2 of the share of ends that call that server there, or
-    that that client calls there, whichever is more.
+    That is log2 R for one role, and -log2 of the share of all calls that go to that server there,
+    or that that client makes there, whichever is more.
     """
-    ports, ends = max(len(found.ports), 1), max(len(found.ends), 1)
-    share = np.zeros(len(found))
+    ports = max(len(found.ports), 1)
+    most = np.zeros(len(found))
     for end in (found.client, found.server):
         _, same, often = np.unique(
             end * ports + found.port, return_inverse=True, return_counts=True
         )
-        share = np.maximum(share, often[same] / ends)
-    bits: Floats = np.log2(max(roles, 1)) - np.log2(np.minimum(share, 1))
+        most = np.maximum(most, often[same])
+    bits: Floats = np.log2(max(roles, 1)) + np.log2(len(found)) - np.log2(np.maximum(most, 1))
     return bits
 
 

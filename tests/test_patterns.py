@@ -133,7 +133,7 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
         asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
         asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
         usual = max(asked + asking)
-        bits += math.log2(count) - math.log2(usual / len(found.ends))
+        bits += math.log2(count) - math.log2(usual / len(found))
     assert description_length(found, labels) == pytest.approx(bits)
 
 
