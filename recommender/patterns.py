@@ -37,6 +37,7 @@ _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
 # Where calls are missing the fewest bits of an early round join too much: these start finer. They
 # are cut at a height in so many rounds; only so many distinct rows are worth the time.
 _FINER, _FINER_ROUNDS, _FINER_ROWS = (0.2, 0.3), 2, 3_000
+_MOST_SETTLED = 300_000  # calls; where there are more the dendrogram's own roles stand
 _ROUNDS = 10
 _GAIN = 0.001  # the last thousandth of the bits is not worth another round
 # Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
@@ -112,7 +113,7 @@ def _by_height(found: Calls, height: float) -> Ints | None:
 def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
     """Ends moved and roles joined in turn, while the bits fall."""
     best, fewest = labels, description_length(found, labels)
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if len(found) <= _MOST_SETTLED else 0):
         labels = joined(found, moved(found, labels))
         bits = description_length(found, labels)
         gained = fewest - bits

@@ -141,7 +141,9 @@ def naming(found: Calls, roles: int) -> Floats:
             end * ports + found.port, return_inverse=True, return_counts=True
         )
         most = np.maximum(most, often[same])
-    bits: Floats = np.log2(max(roles, 1)) + np.log2(len(found)) - np.log2(np.maximum(most, 1))
+    bits: Floats = (
+        np.log2(max(roles, 1)) + np.log2(max(len(found), 1)) - np.log2(np.maximum(most, 1))
+    )
     return bits
 
 
