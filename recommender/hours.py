@@ -11,7 +11,7 @@ import pandas as pd
 from recommender.edges import WHO
 from recommender.frames import Row, plain, records
 from recommender.inventory import Inventory, WorkloadKey
-from recommender.roles import Ints
+from recommender.roles import Ints, sorted_set
 
 CLIENT = [f"client_{name}" for name in WHO]
 SERVER = [f"server_{name}" for name in WHO]
@@ -123,18 +123,25 @@ def folded(hourly: pd.DataFrame) -> Folded:
         total[np.bincount(number[known], minlength=count) == 0] = None
         table[name] = total
     hour = _whole(hourly["hour"], "h")
-    seen = np.unique(np.stack([number, hour]), axis=1) if count else np.empty((2, 0), np.int64)
-    days = np.unique(np.stack([seen[0], seen[1] // 24]), axis=1)
-    table["hours"] = np.bincount(seen[0], minlength=count).astype(object)
-    table["days"] = np.bincount(days[0], minlength=count).astype(object)
+    edge, hours = _pairs(number, hour)
+    table["hours"] = np.bincount(edge, minlength=count).astype(object)
+    table["days"] = np.bincount(_pairs(edge, hours // 24)[0], minlength=count).astype(object)
     quiet = (~_scanning(hourly, hour)).astype(np.int64)
     table["quiet_hours"] = _summed(quiet, number, count).astype(object)
     for name, extreme in (("first_seen", np.minimum), ("last_seen", np.maximum)):
         times = _whole(hourly[name], "us")
         kept = times[first]
         extreme.at(kept, number, times)
-        table[name] = pd.Series(pd.to_datetime(kept, unit="us", utc=True)).astype(object)
-    return Folded(table, pd.DataFrame({"edge": seen[0], "hour": seen[1]}))
+        table[name] = pd.to_datetime(kept, unit="us", utc=True)
+    return Folded(table, pd.DataFrame({"edge": edge, "hour": hours}))
+
+
+def _pairs(number: Ints, time: Ints) -> tuple[Ints, Ints]:
+    """Distinct pairs, sorted; several times faster on one key than on two columns."""
+    first = int(time.min(initial=0))
+    span = int(time.max(initial=0)) - first + 1
+    key = sorted_set(number * span + (time - first))
+    return key // span, key % span + first
 
 
 def _numbered(frame: pd.DataFrame, columns: Iterable[str]) -> Ints:
@@ -168,6 +175,7 @@ def _scanning(hourly: pd.DataFrame, hour: Ints) -> np.ndarray:
     if not failed.any():
         return failed
     client = _numbered(hourly, CLIENT)
-    _, group = np.unique(np.stack([client, hour]), axis=1, return_inverse=True)
+    span = int(hour.max()) - int(hour.min()) + 1
+    _, group = np.unique(client * span + (hour - hour.min()), return_inverse=True)
     targets = np.bincount(group, weights=failed)
     return np.asarray(targets[group] >= SCAN_TARGETS)
