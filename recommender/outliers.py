@@ -117,7 +117,8 @@ def support(found: Calls, hours: Ints, roles: Ints, vouching: Bools) -> Floats:
 def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
     """Whether `_USUAL` of both roles take part in the block of each edge, by vouching edges.
 
-    One other member is not enough: roles are found, not given, and may hold a stranger.
+    One other member is not enough: roles are found, not given, and may hold a stranger. So the
+    client itself must have a part, or two others.
     """
     ports, ends = max(len(found.ports), 1), len(found.ends)
     named, code = np.unique(roles, return_inverse=True)
@@ -126,9 +127,13 @@ def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
     blocks, block = np.unique(key, return_inverse=True)
     enough = np.ones(len(found), bool)
     for end in (found.client, found.server):
-        taking = sorted_set(block[vouching] * ends + end[vouching]) // ends
-        share = np.bincount(taking, minlength=len(blocks))[block] / size[code[end]]
-        enough &= (share >= _USUAL) | (named[code[end]] == _OUTSIDE)
+        place = block * ends + end
+        taking = sorted_set(place[vouching])
+        members = np.bincount(taking // ends, minlength=len(blocks))[block]
+        known = members >= _USUAL * size[code[end]]
+        if end is found.client:
+            known &= (members > 1) | np.isin(place, taking)
+        enough &= known | (named[code[end]] == _OUTSIDE)
     return enough
 
 
@@ -239,7 +244,9 @@ def _scans(found: Calls, hours: Ints, first: Ints, steady: Floats, span_h: int) 
         # The 99th percentile of its hours, those without a new target included.
         busier = int(span_h * 0.01) + 1
         usual[client] = each[busier] if busier < len(each) else 0
-    scans: Bools = once & (targets >= np.maximum(_SCAN_TARGETS, _SCAN_TIMES * usual[found.client]))
+    # A scan may also meet what its role calls anyway; that is part of it all the same.
+    many = targets >= np.maximum(_SCAN_TARGETS, _SCAN_TIMES * usual[found.client])
+    scans: Bools = (hours == 1) & many
     return scans
 
 

@@ -97,13 +97,15 @@ def test_a_one_off_in_a_long_window_waits_for_review() -> None:
         (48, {}, {}),  # a short window says nothing of frequency
         (WEEKS, {"kind": "CronJob"}, {}),  # what runs seldom
         (WEEKS, {"connections": 50}, {}),  # much for an hour
-        (WEEKS, {}, {"shop/web": 1, "shop/cart": 1, "shop/redis": 2}),  # a sibling does it
+        # Two siblings do it.
+        (WEEKS, {}, {"shop/web": 1, "shop/cart": 1, "shop/api": 1, "shop/redis": 2}),
     ],
 )
 def test_a_rare_edge_with_something_for_it_is_kept_and_marked(
     hours: int, options: dict[str, Any], roles: dict[str, int]
 ) -> None:
-    found = shop(hours).add("shop/web", "shop/redis", 6379, [20], **options)
+    found = shop(hours).add("shop/api", "shop/redis", 6379, range(hours))
+    found.add("shop/web", "shop/redis", 6379, [20], **options)
     assert last(found.judged(roles)) == ("wanted", "delivered", "rare")
 
 
@@ -140,6 +142,17 @@ def test_who_meets_many_new_targets_every_hour_is_not_scanning() -> None:
             traffic.add("shop/mailer", f"203.0.113.{i + 12 * (hour % 20)}", 25 + hour, [hour])
     found = traffic.judged()
     assert not found["reason"].str.contains("targets").any()
+
+
+def test_a_scan_that_meets_what_its_role_does_is_one_all_the_same() -> None:
+    traffic = shop()
+    for i in range(12):
+        traffic.add("shop/web", f"shop/w{i}", 22, [30])
+    for sibling in ("shop/api", "shop/cart"):
+        traffic.add(sibling, "shop/w0", 22, range(WEEKS))
+    roles = {"shop/web": 0, "shop/api": 0, "shop/cart": 0, "shop/w0": 1}
+    found = traffic.judged(roles)
+    assert found["class"].tolist()[3:] == ["review"] * 12 + ["wanted"] * 2
 
 
 def test_what_begins_after_its_client_scanned_waits_for_review() -> None:
