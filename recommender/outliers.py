@@ -25,7 +25,9 @@ _ONE_OFF_CONNECTIONS = 10
 _ONE_OFF_DAYS = 7  # a week holds each hour of the working week once
 _BEFORE_SCAN_H = 72
 _SUPPORT = 2.0  # bins of others: one alone may be another attack
-_USUAL = 0.25  # share of a role that does it: found roles are not pure, so one other is no role
+# Shares of a role that do it: roles are found, not given, and may hold strangers. Who never did it
+# otherwise needs nearly all of its role to vouch.
+_USUAL, _NEARLY_ALL = 0.25, 0.75
 # So much of the window's hours, and of the nodes, is what a metrics server does and a probe is not.
 _REGULAR = 0.5
 _EXFILTRATION_Z, _LEAST_SPREAD, _COMPARED = 6.0, 0.25, 5
@@ -53,7 +55,7 @@ class _Seen:
     scanned: Bools
     others: Floats  # what supports the edge; scans support nothing
     usual: Bools  # enough of its client's role do it, to enough of its server's role
-    steady: Bools  # the client is no new one: it does something else, in more than one bin
+    steady: Bools  # the client is no new one: it calls or is called in more than one bin
 
 
 def judged(
@@ -115,10 +117,10 @@ def support(found: Calls, hours: Ints, roles: Ints, vouching: Bools) -> Floats:
 
 
 def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
-    """Whether `_USUAL` of both roles take part in the block of each edge, by vouching edges.
+    """Whether what an edge does is usual for both roles, told by vouching edges of its block.
 
-    One other member is not enough: roles are found, not given, and may hold a stranger. So the
-    client itself must have a part, or two others.
+    At each end, this very one must take part in the block with enough of its role, or else nearly
+    all others of its role, two at least.
     """
     ports, ends = max(len(found.ports), 1), len(found.ends)
     named, code = np.unique(roles, return_inverse=True)
@@ -127,13 +129,12 @@ def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
     blocks, block = np.unique(key, return_inverse=True)
     enough = np.ones(len(found), bool)
     for end in (found.client, found.server):
-        place = block * ends + end
+        place, whole = block * ends + end, size[code[end]]
         taking = sorted_set(place[vouching])
         members = np.bincount(taking // ends, minlength=len(blocks))[block]
-        known = members >= _USUAL * size[code[end]]
-        if end is found.client:
-            known &= (members > 1) | np.isin(place, taking)
-        enough &= known | (named[code[end]] == _OUTSIDE)
+        itself = np.isin(place, taking) & (members >= _USUAL * whole)
+        others = (members > 1) & (members >= _NEARLY_ALL * (whole - 1))
+        enough &= itself | others | (named[code[end]] == _OUTSIDE)
     return enough
 
 
@@ -153,7 +154,9 @@ def _seen(
     when = sightings.groupby("edge")["hour"].agg(["size", "min"]).reindex(wanted, fill_value=0)
     hours = when["size"].to_numpy(np.int64)
     first = when["min"].to_numpy(np.int64)
-    more = np.bincount(found.client, weights=hours > 1, minlength=len(found.ends)) > 0
+    more = np.zeros(len(found.ends), bool)
+    for end in (found.client, found.server):
+        more[end[hours > 1]] = True
     parts = _parts(rows, found, roles)
     # Two scanners of one role would vouch for each other, so one-bin edges wait their turn.
     scanned = _scans(found, hours, first, support(found, hours, parts, hours > 1), span_h)
