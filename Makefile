@@ -71,6 +71,7 @@ fuzz: $(VENV)/.fuzz  ## Fuzz the readers of logs, a minute each (FUZZ_SECONDS)
 bench: $(VENV)/.dev $(RIVALS)/.made  ## Benchmarks: ratios against the named rivals
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.evaluate
+	$(BIN)/python -m benchmarks.patterns
 
 lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

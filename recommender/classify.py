@@ -9,23 +9,17 @@ ignored  no policy matter: the CNI's own probes, a pod's own node, losses on the
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from recommender.edges import WHO
-from recommender.frames import Row, plain, records, workload_of
+from recommender.frames import Row, plain, records
+from recommender.hours import SERVER
 from recommender.inventory import Inventory
 from recommender.ports import PORT_PROTOCOLS
 
-CLIENT = [f"client_{name}" for name in WHO]
-SERVER = [f"server_{name}" for name in WHO]
-EDGE = ["cluster", *CLIENT, *SERVER, "protocol", "port"]
-
-# One client that fails at so many (server, port) targets in an hour is looking for open doors.
-SCAN_TARGETS = 10
 # A scan that finds a door open says little through it.
 PROBE_RECORDS = 10
 # Instance credentials are had there: AWS, Azure, GCP, OpenStack (169.254.169.254), AWS over IPv6,
@@ -42,156 +36,68 @@ _UNNAMED = {
 }
 
 
-def classified(
-    hourly: pd.DataFrame, inventory: Inventory, *, audited: bool = False
-) -> pd.DataFrame:
+def classified(edges: pd.DataFrame, inventory: Inventory, *, audited: bool = False) -> pd.DataFrame:
     """Give every edge its class.
 
     Args:
-        hourly: EDGES by hour, as `edges.edges` returns them.
+        edges: of all hours, as `hours.folded` returns them.
         inventory: of the same cluster.
         audited: take traffic that policy would have denied (audit mode) as wanted.
 
     Returns:
-        One row per edge, sorted by its columns (EDGE): counts summed over hours, `hours` and
-        `days` in which it was seen, `first_seen`, `last_seen`, `class` and `reason`.
+        The edges with `class` and `reason`.
     """
-    hourly = _resolved(hourly, inventory)
-    hourly["scanning"] = _scanning(hourly)
-    table = _over_hours(hourly)
-    rows = records(table)
-    context = _Context(_listening(rows, inventory), _answers_visible(rows), audited)
-    verdicts = [_verdict(row, context) for row in rows]
-    table["class"] = [class_ for class_, _ in verdicts]
-    table["reason"] = [reason for _, reason in verdicts]
-    return table
+    plainly = _plainly_wanted(edges)
+    odd = records(edges[~plainly])
+    context = _Context(_listening(edges, inventory), _answers_visible(edges), audited)
+    verdicts = [_verdict(row, context) for row in odd]
+    out = edges.assign(**{"class": "wanted", "reason": "delivered"})
+    for column, found in (("class", 0), ("reason", 1)):
+        values = out[column].to_numpy(object, copy=True)
+        values[~plainly] = [verdict[found] for verdict in verdicts]
+        out[column] = pd.Series(values, out.index, dtype=object)
+    return out
 
 
-def _resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
-    """Service addresses replaced by their backends, and nodes told from the pods' own."""
-    rows: list[Row] = []
-    for row in records(hourly):
-        if row["client_type"] == "some-node" and row["client_address"] is not None:
-            row["client_type"] = "host" if _beside(row, inventory) else "node"
-        if row["server_type"] in ("some-node", "host") and row["server_address"] is not None:
-            row["server_type"] = "node"  # a pod needs a rule to call its own node as well
-        if row["server_type"] == "service":
-            rows.extend(_behind_service(row, inventory))
-        else:
-            rows.append(row)
-    return pd.DataFrame(rows, columns=hourly.columns, dtype=object)
+def _plainly_wanted(edges: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Edges of which `_verdict` has nothing to say, told at once: nearly all of a large log."""
+    found = np.ones(len(edges), bool)
+    for role in ("client", "server"):
+        found &= (edges[f"{role}_type"] == "workload").to_numpy(bool)
+    found &= edges[["protocol", "port"]].notna().all(axis=1).to_numpy(bool)
+    found &= _count(edges, "allowed_client", "allowed_server", "allowed_neither") > 0
+    found &= _count(edges, "denied_client", "denied_server", "audited", "refused") == 0
+    return found & (_count(edges, "quiet_hours") > 0)
 
 
-def _beside(row: Row, inventory: Inventory) -> bool:
-    """Whether a pod of the server runs on the client node: then its probes explain the edge."""
-    server = workload_of(row, "server")
-    pods = inventory.pods_of.get(server, ()) if server else ()
-    return row["client_name"] is not None and any(p.node == row["client_name"] for p in pods)
+def _count(edges: pd.DataFrame, *names: str) -> npt.NDArray[np.int64]:
+    total = np.zeros(len(edges), np.int64)
+    for name in names:
+        total += edges[name].to_numpy(np.int64)
+    return total
 
 
-def _behind_service(row: Row, inventory: Inventory) -> Iterable[Row]:
-    service = inventory.services[str(row["server_namespace"]), str(row["server_name"])]
-    found = set()
-    for protocol, port, target, _ in service.ports:
-        if protocol != row["protocol"] or port != row["port"]:
-            continue
-        for pod in inventory.backends(service):
-            numbers = [n for p, n, name in pod.ports if p == protocol and name == target]
-            number = target if isinstance(target, int) else next(iter(numbers), None)
-            if number is not None:
-                found.add((pod.workload, number))
-    if not found:
-        yield row
-    for key, number in sorted(found):
-        yield row | {
-            "server_type": "workload",
-            "server_namespace": key.namespace,
-            "server_kind": key.kind,
-            "server_name": key.name,
-            "server_address": None,
-            "port": number,
-        }
+def _listening(edges: pd.DataFrame, inventory: Inventory) -> frozenset[tuple[object, ...]]:
+    """(server, protocol, port) that a clear record or a declared container port shows.
 
-
-def _scanning(hourly: pd.DataFrame) -> pd.Series[Any]:
-    """Whether the row's client failed at SCAN_TARGETS targets or more in the row's hour."""
-    if hourly.empty:
-        return pd.Series([], dtype=bool)
-    failed = (hourly["answered"] == 0) & (
-        (hourly["refused"] > 0) | (hourly["denied_client"] + hourly["denied_server"] > 0)
-    )
-    by = [hourly[column] for column in (*CLIENT, "hour")]
-    targets = failed.astype(int).groupby(by, dropna=False).transform("sum")
-    return targets >= SCAN_TARGETS
-
-
-_SUMS = [
-    "connections",
-    "allowed_client",
-    "allowed_server",
-    "allowed_neither",
-    "denied_client",
-    "denied_server",
-    "audited",
-    "pending",
-    "dropped",
-    "unclear",
-    "answered",
-    "refused",
-]
-
-
-def _over_hours(hourly: pd.DataFrame) -> pd.DataFrame:
-    hourly["day"] = [hour.date() for hour in hourly["hour"]]
-    grouped = hourly.groupby(EDGE, dropna=False, sort=False)
-    table = grouped.agg(
-        **{name: (name, "sum") for name in _SUMS},
-        bytes_to_server=("bytes_to_server", _sum_or_null),
-        bytes_to_client=("bytes_to_client", _sum_or_null),
-        hours=("hour", "nunique"),
-        days=("day", "nunique"),
-        quiet_hours=("scanning", lambda flags: int((~flags.astype(bool)).sum())),
-        first_seen=("first_seen", "min"),
-        last_seen=("last_seen", "max"),
-    ).reset_index()
-    table = plain(table)
-    # Grouping by a column that holds nulls turns its whole numbers into floats.
-    ports = [None if port is None else int(port) for port in table["port"]]
-    table["port"] = pd.Series(ports, dtype=object)
-    rows = sorted(records(table), key=_sort_key)
-    return pd.DataFrame(rows, columns=table.columns, dtype=object)
-
-
-def _sum_or_null(values: pd.Series[Any]) -> int | None:
-    known = [int(value) for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _sort_key(row: Row) -> tuple[object, ...]:
-    """By the columns of EDGE, null first, ports by number."""
-    return tuple((row[c] is not None, row[c] if row[c] is not None else "") for c in EDGE)
-
-
-def _listening(rows: Iterable[Row], inventory: Inventory) -> frozenset[tuple[object, ...]]:
-    """(server, protocol, port) that a clear record or a declared container port shows."""
-    found: set[tuple[object, ...]] = set()
-    for row in rows:
-        if row["allowed_client"] + row["allowed_server"] + row["allowed_neither"] > 0:
-            found.add((*(row[c] for c in SERVER), row["protocol"], row["port"]))
+    Only what edges with unclear records call is looked up, so only then are the rest looked at.
+    """
+    if not (_count(edges, "unclear") > 0).any():
+        return frozenset()
+    clear = _count(edges, "allowed_client", "allowed_server", "allowed_neither") > 0
+    named = plain(edges.loc[clear, [*SERVER, "protocol", "port"]])
+    found: set[tuple[object, ...]] = set(named.itertuples(index=False, name=None))
     for key, workload in inventory.workloads.items():
         for protocol, port, _ in workload.ports:
             found.add(("workload", key.namespace, key.kind, key.name, None, protocol, port))
     return frozenset(found)
 
 
-def _answers_visible(rows: Iterable[Row]) -> bool:
+def _answers_visible(edges: pd.DataFrame) -> bool:
     """Whether this log shows answers at all, so that the want of one says something."""
-    answered = [
-        _int(row, "answered") > 0
-        for row in rows
-        if row["protocol"] == "TCP" and _int(row, "answered", "refused")
-    ]
-    return bool(answered) and sum(answered) >= len(answered) / 2
+    told = (edges["protocol"] == "TCP").to_numpy(bool) & (_count(edges, "answered", "refused") > 0)
+    answered = int((_count(edges, "answered")[told] > 0).sum())
+    return bool(told.any()) and answered >= told.sum() / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ COMMANDS = {
     "ingest": "Read flow logs into a store.",
     "compact": "Join the small files of a store, and remove old days.",
     "edges": "Show who talks to whom.",
+    "patterns": "Show roles, odd edges, and whether it was watched long enough.",
+    "decide": "Accept or reject edges, with who, why and until when.",
     "recommend": "Propose least-privilege policies, checked against the logs.",
     "connectivity": "List all that a set of policies permits.",
     "verdict": "Say whether one connection passes, and which rules decide it.",

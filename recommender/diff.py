@@ -15,12 +15,12 @@ import pandas as pd
 import yaml
 
 from recommender.connectivity import By, Connection
+from recommender.essence import essence
 from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
-from recommender.essence import essence
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
 from recommender.propose import instant

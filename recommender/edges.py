@@ -109,6 +109,12 @@ def looked_up(flows: ir.Table) -> ir.Table:
     return found.filter(found.names.notnull(), found.addresses.notnull())
 
 
+def reports(flows: ir.Table) -> ir.Table:
+    """When each node reported anything: one row per distinct (`node`, `hour`)."""
+    named = flows.filter(flows.node.notnull())
+    return named.select(node=named.node, hour=named.time.truncate("h")).distinct()
+
+
 def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
     """Fold flows into edges, by hour.
 

@@ -93,6 +93,25 @@ def read_manifests(
     return manifests, problems
 
 
+def read_document(path: str | Path) -> Any:
+    """The one document of a YAML file that is no manifest, as plain values.
+
+    Raises:
+        InventoryError: it cannot be read or is not YAML.
+    """
+    ((name, text),) = _texts(path, may_be_empty=False)
+    try:
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        what = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
+        raise InventoryError(f"{name}: not YAML ({what}); mend it") from error
+
+
+def document_text(body: Any) -> str:
+    """Plain values as a YAML document, keys in their order."""
+    return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100))
+
+
 def _texts(path: str | Path, may_be_empty: bool) -> Iterator[tuple[str, str]]:
     if str(path) == "-":
         yield "standard input", sys.stdin.read()

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from recommender.dns import dns_ports, is_dns
+from recommender.enough import Thresholds
 from recommender.evaluate import Evaluator, evaluator
 from recommender.frames import Row, of_class
 from recommender.model import PortSet
 from recommender.propose import Proposal, Scope, named, propose
 from recommender.replay import Replayed, replay
 from recommender.selectors import units
-from recommender.watch import Watched
+from recommender.watch import Watched, window_of
+from recommender.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,13 @@ class Surplus:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Proposals with the proof: how many wanted edges were replayed, and what else opens."""
+    """Proposals with the proof: how many wanted edges were replayed, and what else opens.
+
+    `window` says whether it was watched long enough.
+    """
 
     watched: Watched
+    window: Window
     scope: Scope
     proposals: tuple[Proposal, ...]
     replayed: int
@@ -40,13 +46,16 @@ class Recommendation:
     surplus: tuple[Surplus, ...]
 
 
-def recommendation(watched: Watched, scope: Scope) -> Recommendation:
+def recommendation(
+    watched: Watched, scope: Scope, thresholds: Thresholds | None = None
+) -> Recommendation:
     """Propose for the watched cluster and check the proposals against all that was wanted."""
     proposals = propose(watched.edges, watched.inventory, units(watched.inventory), scope)
     judge = evaluator([proposal.policy for proposal in proposals], watched.inventory)
     replayed = list(replay(judge, of_class(watched.edges, "wanted")))
     return Recommendation(
         watched=watched,
+        window=window_of(watched, thresholds),
         scope=scope,
         proposals=tuple(proposals),
         replayed=len(replayed),

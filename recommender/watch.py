@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import duckdb
 import ibis
@@ -18,10 +18,13 @@ from ingest.errors import StoreError
 from ingest.store import Store, open_store
 from recommender import edges as folding
 from recommender.addresses import address
-from recommender.classify import classified
+from recommender.decisions import Decision
 from recommender.endpoints import inventory_of_flows, resolve
+from recommender.enough import Thresholds, quiet_nodes
 from recommender.inventory import Inventory
+from recommender.meaning import Meaning, meaning
 from recommender.objects import read_inventory
+from recommender.window import Window, window
 
 _ATTEMPTS = 5
 
@@ -30,17 +33,23 @@ _ATTEMPTS = 5
 class Watched:
     """What a store shows of one cluster.
 
-    `hourly` is EDGES by hour, `edges` the same over all hours with `class` and `reason` (see
-    `classify.classified`); `inventory` is the given one, or made of the flows where `from_flows`;
-    `names` are the outside addresses that DNS names were seen to have.
+    `hourly` is EDGES by hour, `meaning` what they mean; `inventory` is the given one, or made of
+    the flows where `from_flows`; `reports` when each node reported (see `edges.reports`); `names`
+    are the outside addresses that DNS names were seen to have.
     """
 
     cluster: str
     inventory: Inventory
     from_flows: bool
     hourly: pd.DataFrame
-    edges: pd.DataFrame
+    reports: pd.DataFrame
     names: Mapping[str, frozenset[str]]
+    meaning: Meaning
+
+    @property
+    def edges(self) -> pd.DataFrame:
+        """The edges over all hours, with `class` and `reason` (see `meaning.Meaning`)."""
+        return self.meaning.edges
 
 
 def watch(
@@ -49,8 +58,18 @@ def watch(
     *,
     cluster: str | None = None,
     audited: bool = False,
+    decisions: Sequence[Decision] = (),
+    in_force: bool = False,
 ) -> Watched:
     """Read the store's flows of one cluster as edges.
+
+    Args:
+        store: what `ingest` wrote.
+        inventory: paths of Kubernetes objects; none for what the flows tell.
+        cluster: where the store holds several.
+        audited: take traffic that policy would have denied (audit mode) as wanted.
+        decisions: of people, which come before all else.
+        in_force: let an edge wait for review where a policy of the inventory denies it.
 
     Raises:
         StoreError: no store, one with a damaged file, or several clusters and none named.
@@ -58,10 +77,22 @@ def watch(
     """
     known = read_inventory(inventory) if inventory else None
 
-    def read(chosen: str, flows: ir.Table, backend: ibis.BaseBackend) -> Watched:
-        return _watched(chosen, known, flows, backend, audited=audited)
+    def read(chosen: str, flows: ir.Table, backend: ibis.BaseBackend) -> _Folded:
+        return _folded(chosen, known, flows, backend)
 
-    return _reading(store, cluster, read)
+    folded = _reading(store, cluster, read)
+    found = meaning(
+        folded.hourly, folded.inventory, audited=audited, decisions=decisions, in_force=in_force
+    )
+    return Watched(
+        cluster=folded.cluster,
+        inventory=folded.inventory,
+        from_flows=known is None,
+        hourly=folded.hourly,
+        reports=folded.reports,
+        names=folded.names,
+        meaning=found,
+    )
 
 
 def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, frozenset[str]]:
@@ -116,27 +147,34 @@ def _unreadable(store: str | Path, error: duckdb.Error) -> StoreError:
     )
 
 
-def _watched(
-    chosen: str,
-    known: Inventory | None,
-    flows: ir.Table,
-    backend: ibis.BaseBackend,
-    *,
-    audited: bool,
-) -> Watched:
+class _Folded(NamedTuple):
+    """What the engine makes of one cluster's flows; the inventory is made of them where none is."""
+
+    cluster: str
+    inventory: Inventory
+    hourly: pd.DataFrame
+    reports: pd.DataFrame
+    names: dict[str, frozenset[str]]
+
+
+def _folded(
+    chosen: str, known: Inventory | None, flows: ir.Table, backend: ibis.BaseBackend
+) -> _Folded:
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)
     calls = folding.fetch(folding.outside_calls(flows), backend)
     ends = ibis.memtable(resolve(sighted, calls, objects))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
-    return Watched(
-        cluster=chosen,
-        inventory=objects,
-        from_flows=known is None,
-        hourly=hourly,
-        edges=classified(hourly, objects, audited=audited),
-        names=_addresses_of_names(folding.fetch(folding.looked_up(flows), backend)),
-    )
+    reports = folding.fetch(folding.reports(flows), backend)
+    names = _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
+    return _Folded(chosen, objects, hourly, reports, names)
+
+
+def window_of(watched: Watched, thresholds: Thresholds | None = None) -> Window:
+    """Whether it was watched long enough, holes in the log that the nodes show included."""
+    gaps = tuple(quiet_nodes(watched.reports, watched.inventory))
+    found = watched.meaning
+    return window(found.edges, found.seen, watched.inventory, thresholds, gaps=gaps)
 
 
 def _addresses_of_names(rows: pd.DataFrame) -> dict[str, frozenset[str]]:

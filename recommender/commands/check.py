@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @options.inventory
 @options.cluster
 @options.judging
+@options.decisions
 @options.output("text", "json")
 def command(
     policies: tuple[str, ...],
@@ -33,6 +34,7 @@ def command(
     staged: bool,
     host_network: str | None,
     strict: bool,
+    decisions: str | None,
     output: str,
 ) -> None:
     """Replay the logs through POLICIES: what would they deny.
@@ -45,7 +47,7 @@ def command(
     from recommender.replay import replay
     from recommender.watch import watch
 
-    watched = watch(store, inventory, cluster=cluster)
+    watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
     options.say_problems(watched.inventory)
     given = options.read_policies(policies, watched.inventory)
     judge = evaluator(

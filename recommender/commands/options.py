@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ingest.errors import FlowpolicyError
 from recommender.report.lines import printable
 
 if TYPE_CHECKING:
+    from recommender.decisions import Decision
     from recommender.inventory import Inventory, Pod
     from recommender.model import HostNetwork, Policy
     from recommender.policies import PolicySet
@@ -31,6 +33,43 @@ inventory = click.option(
 cluster = click.option(
     "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
 )
+
+decisions = click.option(
+    "--decisions",
+    metavar="FILE",
+    help="Edges that people accepted or rejected, as `decide` writes them.",
+)
+
+
+def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say when a window is long enough; the command gets them as `thresholds`."""
+
+    @click.option("--min-days", type=int, help="Days that must be watched; 14 unless given.")
+    @click.option("--min-coverage", type=float, help="Coverage asked for; 0.99 unless given.")
+    @click.option(
+        "--max-denied", type=float, help="Share of new edges a day borne; 0.001 unless given."
+    )
+    @functools.wraps(function)
+    def wrapped(
+        min_days: int | None,
+        min_coverage: float | None,
+        max_denied: float | None,
+        **rest: Any,
+    ) -> Any:
+        from recommender.enough import Thresholds
+
+        given = {"days": min_days, "coverage": min_coverage, "denied": max_denied}
+        chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return function(thresholds=Thresholds(**chosen), **rest)
+
+    return wrapped
+
+
+def read_decisions(path: str | None) -> tuple[Decision, ...]:
+    """The decisions of a file, none without one."""
+    from recommender.decisions import read_decisions
+
+    return () if path is None else read_decisions(path)
 
 
 names_store = click.option(

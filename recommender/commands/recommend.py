@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from recommender.commands import options
 from recommender.commands.edges import FROM_FLOWS
+
+if TYPE_CHECKING:
+    from recommender.enough import Thresholds
 
 
 @click.command(
@@ -60,6 +64,8 @@ from recommender.commands.edges import FROM_FLOWS
     help="Take traffic that policy would have denied (audit mode) as wanted.",
 )
 @options.cluster
+@options.decisions
+@options.thresholds
 @options.output("text", "json")
 def command(
     store: str,
@@ -71,6 +77,8 @@ def command(
     directions: str,
     learn_audited: bool,
     cluster: str | None,
+    decisions: str | None,
+    thresholds: Thresholds,
     output: str,
 ) -> None:
     """Propose least-privilege policies, checked against the logs.
@@ -86,8 +94,12 @@ def command(
     from recommender.report import files, text
     from recommender.watch import watch
 
-    watched = watch(store, inventory, cluster=cluster, audited=learn_audited)
+    how = {"audited": learn_audited, "in_force": True}
+    chosen = options.read_decisions(decisions)
+    watched = watch(store, inventory, cluster=cluster, decisions=chosen, **how)
     options.say_problems(watched.inventory)
+    for note in watched.meaning.notes:
+        options.say(note)
     if watched.from_flows:
         options.say(FROM_FLOWS)
     if not len(watched.edges):
@@ -100,7 +112,7 @@ def command(
     )
     for name in sorted((scope.namespaces | scope.excluded) - watched.inventory.namespaces.keys()):
         options.say(f"namespace {name} is not in the inventory")
-    found = recommendation(watched, scope)
+    found = recommendation(watched, scope, thresholds)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

@@ -16,10 +16,11 @@ from ruamel.yaml import YAML
 
 from ingest.errors import FlowpolicyError
 from recommender.dialects import kubernetes
-from recommender.frames import Row, of_class
+from recommender.frames import Row, of_class, records
 from recommender.model import DIRECTIONS, Ports, Rule
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
+from recommender.report import patterns
 
 INDEX = "recommendation.json"
 # RFC 1123 subdomain, as the API server demands of both names; so no name can choose a path.
@@ -119,7 +120,9 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
         "cluster": watched.cluster,
         "dialect": "kubernetes",
         "inventory": "flows" if watched.from_flows else "given",
-        "window": window(edges),
+        "window": {**window(edges), **patterns.window_fields(recommendation.window)},
+        "workloads": records(recommendation.window.workloads),
+        "roles": patterns.role_rows(watched.meaning.roles),
         "edges": classes,
         "policies": [_policy(p) for p in recommendation.proposals],
         "replay": {
@@ -137,8 +140,10 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             }
             for s in recommendation.surplus
         ],
-        "review": [_edge(row) for row in of_class(edges, "review")],
-        "denied": [_edge(row) for row in of_class(edges, "denied")],
+        "review": [edge(row) for row in of_class(edges, "review")],
+        "denied": [edge(row) for row in of_class(edges, "denied")],
+        "rejected": [edge(row) for row in of_class(edges, "rejected")],
+        "marked": [edge(row) for row in patterns.marked(edges)],
     }
 
 
@@ -152,12 +157,14 @@ def window(edges: Any) -> dict[str, Any]:
     }
 
 
-def _edge(row: Row) -> dict[str, Any]:
+def edge(row: Row) -> dict[str, Any]:
+    """An edge that is no rule, or a marked one, with its reason."""
     return {
         "client": named(row, "client"),
         "server": named(row, "server"),
         "protocol": row["protocol"],
         "port": None if row["port"] is None else int(row["port"]),
+        "pattern": row["pattern"],
         "reason": row["reason"],
         "connections": int(row["connections"]),
         "hours": int(row["hours"]),

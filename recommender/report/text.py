@@ -10,6 +10,7 @@ from recommender.propose import named
 from recommender.recommend import Recommendation
 from recommender.report.files import INDEX, window, writable
 from recommender.report.lines import printable
+from recommender.report.patterns import window_line
 
 _MOST = 10
 
@@ -24,6 +25,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
     watched = window(found.watched.edges)
     yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
+    yield window_line(found.window)
     yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
     yield f"replayed {found.replayed} wanted edges: all allowed"
     yield f"permitted beyond what was seen: {len(found.surplus)}"
@@ -37,6 +39,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     for class_, title in (
         ("review", "waiting for a decision, nothing learned from them"),
         ("denied", "denied by policy, not learned"),
+        ("rejected", "rejected by decision"),
     ):
         rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"

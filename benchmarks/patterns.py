@@ -1,0 +1,226 @@
+"""What roles, outliers and the window are worth, on made traffic whose truth is known.
+
+`worlds.py` and `attacks.py` make the traffic, `rivals.py` has the methods compared with.
+
+    python -m benchmarks.patterns [roles|outliers|window|scale] ...
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from sklearn.metrics import (
+    adjusted_rand_score,
+    completeness_score,
+    homogeneity_score,
+    roc_auc_score,
+)
+
+from benchmarks.attacks import ATTACKS, HOURS, Watched, hourly, watched
+from benchmarks.rivals import cloudcluster, hdbscan, isolation_forest, jaccard
+from benchmarks.worlds import KINDS, World, world
+from recommender.classify import classified
+from recommender.hours import folded, resolved
+from recommender.inventory import Inventory
+from recommender.outliers import judged
+from recommender.patterns import refined, roles, settled
+from recommender.roles import Ints
+from recommender.window import window
+
+# Never looked at while the method was made: roles were made while looking at seeds 1 to 5 and 101
+# to 105, outliers at 1 to 25, 201 to 203 and 301 to 305, the window at 0 to 11.
+ROLE_SEEDS = (201, 202, 203)
+OUTLIER_SEEDS = (401, 402, 403, 404, 405)
+NOISE = ((1.0, 0.0), (0.9, 0.0), (0.8, 0.02))
+
+
+def ours(made: World) -> Ints:
+    return refined(made.calls).labels
+
+
+def best_reachable(made: World) -> Ints:
+    """The same search started from the truth: what the missing calls leave to be found."""
+    return settled(made.calls, made.truth)[1]
+
+
+METHODS = {
+    "refinement": ours,
+    "from the truth": best_reachable,
+    "Jaccard at 0.5": lambda made: jaccard(made.calls),
+    "CloudCluster-like": lambda made: cloudcluster(made.calls),
+    "HDBSCAN": lambda made: hdbscan(made.calls),
+}
+
+
+def roles_table() -> Iterator[str]:
+    yield "| ARI (homogeneity, completeness) | shown, added | " + " | ".join(METHODS)
+    for kind in KINDS:
+        for shown, added in NOISE:
+            worlds = [world(kind, seed, shown=shown, added=added) for seed in ROLE_SEEDS]
+            cells = []
+            for method in METHODS.values():
+                found = [(made.truth, method(made)) for made in worlds]
+                ari, pure, whole = (
+                    np.mean([score(t, f) for t, f in found])
+                    for score in (adjusted_rand_score, homogeneity_score, completeness_score)
+                )
+                cells.append(f"{ari:.3f} ({pure:.2f}, {whole:.2f})")
+            yield " | ".join([f"| {kind} | {shown:.0%}, {added:.0%}", *cells])
+
+
+# --- outliers ----------------------------------------------------------------------------------
+
+
+def outliers_table() -> Iterator[str]:
+    yield "| traffic | scans | one-offs | beacons | honest quarantined | AUC " + " | AUC ".join(
+        f"{what} (forest)" for what in ATTACKS
+    )
+    for kind in KINDS:
+        cells: dict[str, list[float]] = defaultdict(list)
+        for seed in OUTLIER_SEEDS:
+            _judge(watched(kind, seed), cells)
+        taken = [
+            f"{sum(cells[w + ' learned']):.0f} of {sum(cells[w]):.0f}"
+            for w in ("scan", "one-off", "beacon")
+        ]
+        share = sum(cells["honest stopped"]) / sum(cells["honest"])
+        auc = [
+            f"{np.mean(cells['auc ' + w]):.3f} ({np.mean(cells['forest ' + w]):.3f})"
+            for w in ATTACKS
+        ]
+        yield " | ".join([f"| {kind}", *taken, f"{share:.2%}", *auc])
+
+
+def _judge(seen: Watched, cells: dict[str, list[float]]) -> None:
+    learnt = roles(seen.edges[seen.edges["hours"] > 1])
+    found = judged(seen.edges, seen.sightings, learnt.of)
+    truth = np.array(seen.truth, object)
+    learned = (found["class"] == "wanted").to_numpy()
+    for word, which in (
+        ("scan", np.isin(truth, ATTACKS[:2])),
+        ("one-off", truth == "one-off"),
+        ("beacon", truth == "beacon"),
+    ):
+        cells[word].append(which.sum())
+        cells[f"{word} learned"].append((which & learned).sum())
+    honest = truth == "honest"
+    cells["honest"].append(honest.sum())
+    cells["honest stopped"].append((honest & ~learned).sum())
+    score = found["score"].to_numpy(float)
+    rival = isolation_forest(seen.edges)
+    for what in ATTACKS:
+        chosen = honest | (truth == what)
+        cells[f"auc {what}"].append(roc_auc_score(truth[chosen] == what, score[chosen]))
+        cells[f"forest {what}"].append(roc_auc_score(truth[chosen] == what, rival[chosen]))
+
+
+# --- window ------------------------------------------------------------------------------------
+
+
+def window_table() -> Iterator[str]:
+    """Each run: two to eight weeks watched, one more day held out."""
+    yield "| traffic | windows | warned | ready | foretold, met when ready | foretold, met in all |"
+    for name, run, fading in (
+        ("independent hours", 1, 0.0),
+        ("runs of 6 h", 6, 0.0),
+        ("runs of 24 h", 24, 0.0),
+        ("runs of 6 h, a tenth weekly", 6, 0.1),
+    ):
+        rows = [
+            _foretold(seed, days, run, fading) for days in (14, 28, 56) for seed in range(100, 112)
+        ]
+        warned, ready = [r[0] for r in rows], [r for r in rows if r[1]]
+        said, met = (np.mean([r[i] for r in ready]) if ready else np.nan for i in (2, 3))
+        every = [np.mean([r[i] for r in rows]) for i in (2, 3)]
+        yield (
+            f"| {name} | {len(rows)} | {np.mean(warned):.0%} | {len(ready)} "
+            f"| {said:.3%}, {met:.3%} | {every[0]:.3%}, {every[1]:.3%}"
+        )
+
+
+def _foretold(seed: int, days: int, run: float, weekly: float) -> tuple[bool, bool, float, float]:
+    """Warned, ready, edge-day share foretold for the next day, and met on it."""
+    rng = np.random.default_rng(seed)
+    table = _activity(rng, 400, days + 1, run, weekly)
+    before, after = table[:, : days * 24], table[:, days * 24 :]
+    seen = before.any(axis=1)
+    edge, hour = np.nonzero(before[seen])
+    frame = pd.DataFrame(dict.fromkeys(_COLUMNS), index=range(int(seen.sum())), dtype=object)
+    frame = frame.assign(**{"class": "wanted", "client_type": "address", "server_type": "address"})
+    found = window(frame, pd.DataFrame({"edge": edge, "hour": hour}), Inventory())
+    active = after.any(axis=1)
+    met = float((active & ~seen).sum() / max(active.sum(), 1))
+    return found.correlated, found.word.word == "ready", found.foretold, met
+
+
+_COLUMNS = [
+    f"{r}_{n}"
+    for r in ("client", "server")
+    for n in ("type", "namespace", "kind", "name", "address")
+]
+_COLUMNS += ["protocol", "port"]
+
+
+def _activity(rng: Generator, edges: int, days: int, run: float, weekly: float) -> np.ndarray:
+    """Edges x hours; each is on in runs of `run` hours on average, some on one hour a week."""
+    rates = rng.beta(0.5, 1.2, edges)
+    on = rng.random(edges) < rates
+    table = np.empty((edges, days * 24), bool)
+    for hour in range(days * 24):
+        on = np.where(rng.random(edges) < 1 / run, rng.random(edges) < rates, on)
+        table[:, hour] = on
+    for edge in range(int(weekly * edges)):
+        table[edge] = False
+        table[edge, rng.integers(0, 168) :: 168] = True
+    return table
+
+
+# --- scale -------------------------------------------------------------------------------------
+
+
+def scale_table() -> Iterator[str]:
+    """From edges by hour on: 10,000 workloads, a million edges, each seen in three hours or so."""
+    rng = np.random.default_rng(1)
+    calls = world("block", 1, ends=10_000, roles=170).calls
+    most = min(len(calls), 1_000_000)
+    calls = calls.where(np.sort(rng.choice(len(calls), most, replace=False)))
+    frame = hourly(calls, rng.integers(0, HOURS, (len(calls), 3)))
+    yield f"| step | CPU seconds, {len(calls.ends):,} workloads, {len(calls):,} edges |"
+    started = start = time.process_time()
+    told = folded(resolved(frame, Inventory()))
+    edges = classified(told.edges, Inventory())
+    yield f"| edges folded and classified | {time.process_time() - start:.1f}"
+    start = time.process_time()
+    learnt = roles(edges[edges["hours"] > 1])
+    yield f"| roles | {time.process_time() - start:.1f} ({int(learnt.labels.max()) + 1} found)"
+    start = time.process_time()
+    catalogue = learnt.catalogue
+    yield f"| catalogue | {time.process_time() - start:.1f} ({len(catalogue)})"
+    start = time.process_time()
+    found = judged(edges, told.seen, learnt.of)
+    yield f"| outliers | {time.process_time() - start:.1f}"
+    start = time.process_time()
+    window(found, told.seen, Inventory())
+    yield f"| window | {time.process_time() - start:.1f}"
+    yield f"| all | {time.process_time() - started:.1f}"
+    yield f"| peak | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
+
+
+TABLES = {
+    "roles": roles_table,
+    "outliers": outliers_table,
+    "window": window_table,
+    "scale": scale_table,
+}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or TABLES:
+        for line in TABLES[name]():
+            print(line, flush=True)

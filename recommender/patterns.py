@@ -1,0 +1,203 @@
+"""Roles found: who communicates alike, by refinement that lets the description length decide.
+
+Soft Weisfeiler-Lehman: every end starts in one role; in each round an end is described by what it
+calls and is called by in terms of the roles so far, ends are joined by likeness, and the dendrogram
+is cut where the block model needs the fewest bits. That and a few finer cuts are then bettered end
+by end and role by role (`moves.py`), and the fewest bits win. There is no random state and no
+threshold to guess; sorted input gives the same roles in whatever order the edges came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from recommender.moves import joined, moved
+from recommender.roles import (
+    Calls,
+    Floats,
+    Ints,
+    Role,
+    calls,
+    described,
+    description_length,
+    distinct,
+    relabelled,
+    tokens,
+)
+
+# Cosine distances at which the dendrogram may be cut; 0 joins only ends that do the very same.
+_CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
+# Where calls are missing the fewest bits of an early round join too much: these start finer. They
+# are cut at a height in so many rounds; only so many distinct rows are worth the time.
+_FINER, _FINER_ROUNDS, _FINER_ROWS = (0.2, 0.3), 2, 3_000
+_MOST_SETTLED = 300_000  # calls; where there are more the dendrogram's own roles stand
+_ROUNDS = 10
+_GAIN = 0.001  # the last thousandth of the bits is not worth another round
+# Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
+_MOST_ROWS = 12_000
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A grouping of the ends of `calls`: end i plays role `labels[i]`; `bits` is its length."""
+
+    calls: Calls
+    labels: Ints
+    bits: float
+
+    @cached_property
+    def catalogue(self) -> tuple[Role, ...]:
+        """Every role, with what explains it."""
+        return described(self.calls, self.labels)
+
+    @cached_property
+    def of(self) -> dict[str, int]:
+        """The role of each end, by name (see `roles.named_ends`)."""
+        return dict(zip(self.calls.ends, self.labels.tolist(), strict=True))
+
+
+def roles(edges: pd.DataFrame) -> Roles:
+    """Group the ends of edges by how they communicate.
+
+    Args:
+        edges: rows of `classify.classified` to learn from, in any order.
+
+    Returns:
+        Roles over every end that the edges name, addresses included: outside peers that play
+        the same part are one role too.
+    """
+    return refined(distinct(calls(edges)))
+
+
+def refined(found: Calls) -> Roles:
+    """Search for the grouping that needs the fewest bits, from several starts."""
+    if not len(found):
+        return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
+    starts = [_by_length(found), *(_by_height(found, height) for height in _FINER)]
+    tried = [settled(found, start) for start in starts if start is not None]
+    bits, labels = min(tried, key=lambda one: one[0])
+    return Roles(found, relabelled(labels), round(bits, 3))
+
+
+def _by_length(found: Calls) -> Ints:
+    """Rounds in which each dendrogram is cut where the bits are fewest, while they fall."""
+    labels = np.zeros(len(found.ends), np.int64)
+    fewest = description_length(found, labels)
+    while True:
+        forest = _forest(found, labels)
+        tried = [forest.cut(height) for height in _CUTS]
+        bits, i = min((description_length(found, cut), i) for i, cut in enumerate(tried))
+        if bits >= fewest:
+            return labels
+        labels, fewest = tried[i], bits
+
+
+def _by_height(found: Calls, height: float) -> Ints | None:
+    """Rounds cut at one height; null where there are too many distinct rows for that."""
+    labels = np.zeros(len(found.ends), np.int64)
+    for _ in range(_FINER_ROUNDS):
+        forest = _forest(found, labels)
+        if forest.rows > _FINER_ROWS:
+            return None
+        labels = forest.cut(height)
+    return labels
+
+
+def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
+    """Ends moved and roles joined in turn, while the bits fall."""
+    best, fewest = labels, description_length(found, labels)
+    for _ in range(_ROUNDS if len(found) <= _MOST_SETTLED else 0):
+        labels = joined(found, moved(found, labels))
+        bits = description_length(found, labels)
+        gained = fewest - bits
+        if gained > 0:
+            best, fewest = labels, bits
+        if gained <= _GAIN * bits:
+            break
+    return fewest, best
+
+
+@dataclass(frozen=True)
+class _Forest:
+    """Dendrograms of distinct rows, one a block of rows, and the row of each end."""
+
+    row_of: Ints
+    trees: tuple[tuple[Ints, Ints, Floats], ...]  # rows, children, heights
+
+    @property
+    def rows(self) -> int:
+        """Distinct rows."""
+        return sum(len(rows) for rows, _, _ in self.trees)
+
+    def cut(self, height: float) -> Ints:
+        """The roles when merges above `height` are undone."""
+        group = np.empty(self.rows, np.int64)
+        used = 0
+        for rows, children, heights in self.trees:
+            group[rows] = _cut(len(rows), children, heights, height) + used
+            used = int(group[rows].max()) + 1
+        return relabelled(group[self.row_of])
+
+
+def _forest(found: Calls, labels: Ints) -> _Forest:
+    """Average linkage over what ends do, weighed by how rare it is (TF-IDF)."""
+    counts = tokens(found, labels).counts
+    counts.data = 1 + np.log(counts.data)
+    rows, row_of = _distinct_rows(counts)
+    weighed = csr_array(TfidfTransformer().fit(counts).transform(rows))
+    trees = ((block, *_tree(weighed[block])) for block in _blocks(weighed.shape[0]))
+    return _Forest(row_of, tuple(trees))
+
+
+def _distinct_rows(counts: csr_array) -> tuple[csr_array, Ints]:
+    """Rows without doubles (ends that do the very same), and the row of each end."""
+    place: dict[tuple[bytes, bytes], int] = {}
+    firsts: list[int] = []
+    row_of = np.empty(counts.shape[0], np.int64)
+    for i in range(counts.shape[0]):
+        span = slice(counts.indptr[i], counts.indptr[i + 1])
+        key = (counts.indices[span].tobytes(), counts.data[span].tobytes())
+        if key not in place:
+            place[key] = len(firsts)
+            firsts.append(i)
+        row_of[i] = place[key]
+    return csr_array(counts[firsts]), row_of
+
+
+def _blocks(rows: int) -> list[Ints]:
+    """Runs of rows that fit in memory; rows follow the ends' names, so namespaces stay together."""
+    pieces = max(1, -(-rows // _MOST_ROWS))
+    return [np.asarray(piece, np.int64) for piece in np.array_split(np.arange(rows), pieces)]
+
+
+def _tree(weighed: csr_array) -> tuple[Ints, Floats]:
+    """Average linkage on cosine distance: (children, heights) in order of height."""
+    if weighed.shape[0] < 2:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    distances = (weighed @ weighed.T).toarray()
+    np.subtract(1.0, distances, out=distances)
+    # Equal in exact arithmetic must be equal here, whatever the BLAS does.
+    np.round(distances, 12, out=distances)
+    np.clip(distances, 0.0, None, out=distances)
+    np.fill_diagonal(distances, 0.0)
+    tree = AgglomerativeClustering(
+        metric="precomputed", linkage="average", n_clusters=None, distance_threshold=0
+    ).fit(distances)
+    return np.asarray(tree.children_, np.int64), np.asarray(tree.distances_)
+
+
+def _cut(leaves: int, children: Ints, heights: Floats, cut: float) -> Ints:
+    """Which group each leaf is in when merges above `cut` are undone."""
+    top = np.arange(leaves + len(children))
+    for i in range(len(children) - 1, -1, -1):
+        if heights[i] <= cut:
+            top[children[i]] = top[leaves + i]
+    groups: Ints = np.unique(top[:leaves], return_inverse=True)[1].astype(np.int64)
+    return groups

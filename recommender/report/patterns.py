@@ -1,0 +1,162 @@
+"""Roles, window and what waits for a decision: for people, and as plain values for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import pandas as pd
+
+from recommender.enough import Estimate
+from recommender.frames import Row, of_class, records
+from recommender.patterns import Roles
+from recommender.propose import named
+from recommender.roles import Role
+from recommender.window import Window
+
+_MOST = 10
+
+
+def role_rows(roles: Roles) -> list[Row]:
+    """One row a role: `role`, `members`, what they do (`tokens`), `bits_saved`, `odd` members."""
+    return [
+        {
+            "role": role.number,
+            "members": list(role.members),
+            "tokens": [
+                {"does": str(t), "members": t.members, "weight": t.weight} for t in role.tokens
+            ],
+            "bits_saved": role.saved,
+            "odd": [{"member": member, "does": str(token)} for member, token in role.odd],
+        }
+        for role in roles.catalogue
+    ]
+
+
+def window_fields(window: Window) -> Row:
+    """All of the window, plain; figures rounded to six places."""
+    return {
+        "word": window.word.word,
+        "until": _instant(window.word.until),
+        "why": list(window.word.why),
+        "first": _instant(window.first),
+        "last": _instant(window.last),
+        "bins": [_estimate(e) for e in window.estimates],
+        "correlated": window.correlated,
+        "foretold_denied": round(window.foretold, 6),
+        "split_denied": None if window.split is None else round(window.split, 6),
+        "rolling_origin": list(window.origins),
+        "longest_period_days": window.longest_period_days,
+        "cronjobs_outside": list(window.unrun),
+        "services_unseen": list(window.unseen),
+        "silences": list(window.silences),
+    }
+
+
+def _instant(time: datetime | None) -> str | None:
+    return None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _estimate(e: Estimate) -> Row:
+    return {
+        "width_h": e.width_h,
+        "bins": e.bins,
+        "edges": e.edges,
+        "uniques": e.uniques,
+        "duplicates": e.duplicates,
+        "edges_at_least": round(e.chao2.edges, 3),
+        "edges_interval": [round(e.chao2.low, 3), round(e.chao2.high, 3)],
+        "ice": None if e.ice is None else round(e.ice, 3),
+        "coverage": round(e.coverage, 6),
+        "coverage_low": round(e.low, 6),
+        "novelty": [round(v, 6) for v in (e.novelty.chance, e.novelty.low, e.novelty.high)],
+        "days_needed": round(e.days_needed, 2),
+    }
+
+
+def marked(edges: pd.DataFrame) -> list[Row]:
+    """Wanted edges to look at: rare ones, and those that reach the control plane."""
+    return [row for row in of_class(edges, "wanted") if row["pattern"] in ("rare", "ask")]
+
+
+def window_line(window: Window) -> str:
+    """The word and its reasons, in one line."""
+    until = "" if window.word.until is None else f" until {window.word.until:%Y-%m-%d %H:%MZ}"
+    return f"watched long enough: {window.word.word}{until}: {'; '.join(window.word.why)}"
+
+
+def text(roles: Roles, edges: pd.DataFrame, window: Window) -> str:
+    """Roles, review list and window as tables for people."""
+    parts = (_roles(roles), _review(edges), _window(window))
+    return "\n".join(line for part in parts for line in part)
+
+
+def _roles(roles: Roles) -> Iterator[str]:
+    shared = [role for role in roles.catalogue if len(role.members) > 1]
+    alone = [role for role in roles.catalogue if len(role.members) == 1]
+    yield f"roles: {len(shared)} of two members or more"
+    for role in shared:
+        yield f"  role {role.number}, {len(role.members)} members: {_some(role.members)}"
+        for token in role.tokens:
+            yield f"    {token} ({token.members} of {len(role.members)})"
+        yield from (f"    odd: {line}" for line in _odd(role))
+    workloads = [role.members[0] for role in alone if role.members[0].count("/") == 2]
+    if workloads:
+        yield (
+            f"alone in their role, so nothing shows when they misbehave from the first hour to the "
+            f"last: {len(workloads)}: {_some(workloads)}"
+        )
+
+
+def _odd(role: Role) -> Iterator[str]:
+    for member, token in role.odd[:_MOST]:
+        others = len(role.members) - token.members
+        yield f"{member} {token}; {others} of {len(role.members)} do not"
+
+
+def _review(edges: pd.DataFrame) -> Iterator[str]:
+    found = of_class(edges, "review")
+    yield f"waiting for a decision: {len(found)}"
+    # The most suspicious first; an edge without a score was never taken for wanted.
+    for row in sorted(found, key=lambda r: -(r["score"] if r["score"] is not None else -99))[
+        :_MOST
+    ]:
+        yield f"  {edge_text(row)}: {row['reason']}"
+    if len(found) > _MOST:
+        yield f"  and {len(found) - _MOST} more (-o json)"
+    for word, what in (("rare", "seen in one hour only"), ("ask", "reaches the control plane")):
+        rows = [row for row in marked(edges) if row["pattern"] == word]
+        if rows:
+            yield f"kept, but {what}: {len(rows)}"
+            yield from (f"  {edge_text(row)}" for row in rows[:_MOST])
+
+
+def edge_text(row: Row) -> str:
+    """An edge in one line."""
+    port = "" if row["port"] is None else f" {row['port']}"
+    return f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}"
+
+
+def _window(window: Window) -> Iterator[str]:
+    yield window_line(window)
+    for e in window.estimates:
+        withheld = window.correlated and e.width_h == 1
+        shown = "withheld, bins are not independent" if withheld else f"coverage {e.coverage:.4f}"
+        yield (
+            f"  bins of {e.width_h} h: {shown}; {e.edges} edges seen, "
+            f"{e.chao2.edges:.0f} exist at least; {e.days_needed:.1f} days until 99 % are seen"
+        )
+    yield f"  foretold for the next day: {window.foretold:.2%} of its edges would be denied"
+    yield f"  what happens less often than every {window.longest_period_days} days may be missing"
+    for line in (*window.unrun, *window.silences):
+        yield f"  {line}"
+    if window.unseen:
+        yield f"  declared, never called: {_some(window.unseen)}"
+    for row in records(window.workloads):
+        if row["word"] != window.word.word:
+            yield f"  {row['workload']}: {row['word']}: {row['why']}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

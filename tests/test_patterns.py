@@ -1,0 +1,250 @@
+"""Roles: what they must find, that order says nothing, and that the bits add up."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recommender import patterns
+from recommender.cli import group
+from recommender.patterns import Roles, refined, roles
+from recommender.roles import Calls, coded, description_length, distinct, relabelled, tokens
+
+Edge = tuple[str, str, str]
+
+
+def calls(*edges: Edge) -> Calls:
+    clients, servers, ports = (np.array(column, object) for column in zip(*edges, strict=True))
+    return distinct(coded(clients, servers, ports))
+
+
+def tenants(count: int) -> list[Edge]:
+    """A web, an api and a database a tenant; all of them ask one DNS."""
+    edges = []
+    for i in range(count):
+        web, api, db = f"t{i:02}/web", f"t{i:02}/api", f"t{i:02}/db"
+        edges += [(web, api, "TCP 80"), (api, db, "TCP 5432")]
+        edges += [(one, "kube-system/dns", "UDP 53") for one in (web, api)]
+    return edges
+
+
+def test_tenants_fall_into_roles_across_namespaces() -> None:
+    found = refined(calls(*tenants(20)))
+    sizes = [len(role.members) for role in found.catalogue]
+    assert sizes == [20, 20, 20, 1]
+    assert {m.split("/")[1] for m in found.catalogue[0].members} == {"api"}
+    assert found.catalogue[3].members == ("kube-system/dns",)
+
+
+def test_each_role_is_explained_by_what_its_members_do() -> None:
+    api = refined(calls(*tenants(20))).catalogue[0]
+    told = {str(token): token.members for token in api.tokens}
+    assert told == {
+        "calls role 1 on TCP 5432": 20,
+        "called by role 2 on TCP 80": 20,
+        "calls role 3 on UDP 53": 20,
+    }
+    assert api.tokens[-1].port == "UDP 53"  # what everyone does says least
+    assert api.saved > 0
+
+
+def test_the_odd_member_is_named() -> None:
+    found = refined(calls(*tenants(40), ("t07/api", "t08/db", "TCP 22")))
+    odd = {(member, str(token)) for role in found.catalogue for member, token in role.odd}
+    assert odd == {("t07/api", "calls role 1 on TCP 22"), ("t08/db", "called by role 0 on TCP 22")}
+
+
+def test_missing_calls_do_not_break_roles_apart() -> None:
+    edges = tenants(40)
+    kept = [edge for i, edge in enumerate(edges) if i % 17]
+    found = refined(calls(*kept))
+    of = {end.split("/")[1]: [] for end in found.of}
+    for end, role in found.of.items():
+        of[end.split("/")[1]].append(role)
+    assert all(max(map(members.count, members)) >= 0.8 * len(members) for members in of.values())
+
+
+def test_twenty_shuffles_give_the_same_roles() -> None:
+    rng = np.random.default_rng(5)
+    edges = [
+        (f"a{rng.integers(40)}", f"b{rng.integers(30)}", f"TCP {rng.integers(5)}")
+        for _ in range(400)
+    ]
+    first = refined(calls(*edges))
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(edges))
+        again = refined(calls(*(edges[i] for i in order)))
+        assert again.catalogue == first.catalogue
+        assert again.bits == first.bits
+
+
+def test_no_edge_gives_no_role() -> None:
+    empty = Calls((), (), *[np.array([], np.int64)] * 3)
+    assert refined(empty).catalogue == ()
+    assert roles(pd.DataFrame(columns=COLUMNS, dtype=object)).of == {}
+
+
+ENDS = ("type", "namespace", "kind", "name", "address")
+COLUMNS = [*(f"{role}_{n}" for role in ("client", "server") for n in ENDS), "protocol", "port"]
+
+
+def test_ends_of_edges_are_named_as_the_evaluator_names_them() -> None:
+    rows = [
+        ("workload", "shop", "Deployment", "web", None, "address", None, None, None, "1.2.3.4", "TCP", 443),
+        ("gone", "shop", "Deployment", "old", None, "unresolved", None, None, None, None, "UDP", None),
+    ]  # fmt: skip
+    found = roles(pd.DataFrame(rows, columns=COLUMNS, dtype=object))
+    assert set(found.of) == {"shop/Deployment/web", "1.2.3.4", "old", "unresolved"}
+    assert found.calls.ports == ("TCP 443", "UDP")
+
+
+small = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from("cdef"), st.sampled_from(["x", "y"])),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(small, st.lists(st.integers(0, 3), min_size=6, max_size=6))
+def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) -> None:
+    found = calls(*edges)
+    labels = np.unique(drawn[: len(found.ends)], return_inverse=True)[1]
+    count = int(labels.max()) + 1
+    blocks: dict[tuple[int, int, int], set[tuple[int, int]]] = {}
+    for c, s, p in zip(found.client, found.server, found.port, strict=True):
+        blocks.setdefault((int(labels[c]), int(labels[s]), int(p)), set()).add((int(c), int(s)))
+    bits = 0.0
+    for (r, s, p), pairs in blocks.items():
+        clients, servers = {c for c, _ in pairs}, {s for _, s in pairs}
+        for n, k in (
+            (int((labels == r).sum()), len(clients)),
+            (int((labels == s).sum()), len(servers)),
+            (len(clients) * len(servers), len(pairs)),
+        ):
+            bits += math.log2(n) + math.log2(math.comb(n, k))
+        calls_of = list(zip(found.client, found.server, found.port, strict=True))
+        asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
+        asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
+        usual = max(asked + asking)
+        bits += math.log2(count) - math.log2(usual / len(found))
+    assert description_length(found, labels) == pytest.approx(bits)
+
+
+@settings(max_examples=40, deadline=None)
+@given(small)
+def test_roles_never_cost_more_bits_than_one_role_for_all(edges: list[Edge]) -> None:
+    found = refined(calls(*edges))
+    assert found.bits <= description_length(found.calls, np.zeros(len(found.labels), int)) + 1e-3
+    assert sum(len(role.members) for role in found.catalogue) == len(found.calls.ends)
+
+
+def test_tokens_count_distinct_peers_by_role_and_port() -> None:
+    found = calls(("a", "c", "x"), ("a", "d", "x"), ("b", "c", "y"), ("a", "c", "x"))
+    facts = tokens(found, np.array([0, 0, 1, 1]))
+    told = {
+        (found.ends[i], int(facts.direction[j]), int(facts.peer[j]), found.ports[facts.port[j]]): n
+        for i, row in enumerate(facts.counts.toarray())
+        for j, n in enumerate(row)
+        if n
+    }
+    assert told[("a", 0, 1, "x")] == 2
+    assert told[("c", 1, 0, "x")] == 1
+    assert told[("c", 1, 0, "y")] == 1
+
+
+def test_roles_are_numbered_by_size_then_by_first_member() -> None:
+    assert relabelled(np.array([5, 5, 2, 9, 9, 9, 1])).tolist() == [1, 1, 2, 0, 0, 0, 3]
+
+
+def test_more_rows_than_fit_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "_MOST_ROWS", 3)
+    edges = [(f"n{i}/web", f"n{i}/db{i % 4}", f"TCP {i % 5}") for i in range(20)]
+    found: Roles = refined(calls(*edges))
+    assert sum(len(role.members) for role in found.catalogue) == len(found.calls.ends)
+
+
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+INVENTORY = SAMPLES / "inventory.yaml"
+
+
+def run(*args: object) -> str:
+    result = CliRunner().invoke(group, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("patterns") / "store"
+    run("ingest", SAMPLES / "hubble", "--store", path)
+    return path
+
+
+def test_the_command_shows_roles_review_and_window_of_the_samples(store: Path) -> None:
+    text = run("patterns", "--store", store, "--inventory", INVENTORY)
+    assert "shop/Deployment/web, shop/Deployment/web-canary" in text
+    assert "shop/cart -> payments/ledger TCP 50051: seen in one hour only" in text
+    assert "watched long enough: wait until 2026-03-" in text
+
+
+def test_json_tells_the_same_and_thresholds_change_the_word(store: Path) -> None:
+    args = ("patterns", "--store", store, "--inventory", INVENTORY, "-o", "json")
+    found = json.loads(run(*args))
+    assert found["window"]["word"] == "wait"
+    assert [b["width_h"] for b in found["window"]["bins"]] == [1, 6, 24]
+    loose = json.loads(run(*args, "--min-days", 7, "--max-denied", 0.1))
+    assert loose["window"]["word"] == "ready"
+    assert {row["word"] for row in loose["workloads"] if row["edges"]} == {"ready"}
+    assert found["marked"][0]["pattern"] == "ask"
+
+
+def test_parquet_comes_as_three_tables(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tables"
+    run("patterns", "--store", store, "--inventory", INVENTORY, "-o", "parquet", "--out", out)
+    tables = {path.stem: pd.read_parquet(path) for path in out.iterdir()}
+    assert set(tables) == {"roles", "edges", "window"}
+    assert {"pattern", "score", "class"} <= set(tables["edges"].columns)
+
+
+def test_a_decision_moves_an_edge_out_of_and_into_the_proposals(
+    store: Path, tmp_path: Path
+) -> None:
+    args = ("--store", store, "--inventory", INVENTORY)
+    file, out = tmp_path / "decisions.yaml", tmp_path / "policies"
+    ends = ("--client", "shop/cart", "--server", "payments/ledger", "--port", 50051)
+    rules = {}
+    for what in ("accept", "reject"):
+        run("decide", what, "--file", file, *ends, "--who", "alice", "--why", "she asked")
+        run("recommend", *args, "--decisions", file, "--out", out)
+        rules[what] = (out / "payments" / "ledger.yaml").read_text()
+        index = json.loads((out / "recommendation.json").read_text())
+        ends_of = [(row["client"], row["server"]) for row in index["review"]]
+        assert ("shop/cart", "payments/ledger") not in ends_of
+        assert len(index["rejected"]) == (what == "reject")
+    assert "app: cart" in rules["accept"]
+    assert "app: cart" not in rules["reject"]
+
+
+def test_what_a_policy_in_force_denies_is_asked_and_still_judges_policies(
+    store: Path, tmp_path: Path
+) -> None:
+    deny = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "deny", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "policyTypes": ["Ingress"]},
+    }
+    (tmp_path / "deny.json").write_text(json.dumps(deny))
+    args = ("--store", store, "--inventory", INVENTORY, "--inventory", tmp_path / "deny.json")
+    found = json.loads(run("patterns", *args, "-o", "json"))
+    asked = {row["client"] for row in found["review"] if "policy in force" in row["reason"]}
+    assert "shop/web" in asked
+    checked = CliRunner().invoke(group, ["check", str(tmp_path / "deny.json"), *map(str, args)])
+    assert checked.exit_code == 11
