@@ -63,6 +63,9 @@ def read_policies(
         if kind.endswith("NetworkPolicy"):
             unread += count
             notes[-1] += "; what such policies permit or deny is missing from every answer"
+    groups = {policy.ref.api.partition("/")[0] for policy in found.policies}
+    if {"cilium.io", "projectcalico.org"} <= groups:
+        notes.append("both Cilium's policies and Calico's, which no one network enforces together")
     refused = len(problems) + len(found.findings) + unread
     return PolicySet(own, found.policies, tuple(notes), refused)
 

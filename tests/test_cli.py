@@ -635,3 +635,13 @@ def test_what_needs_no_tables_starts_without_them(args: str, heavy: set[str]) ->
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert args != "'--help'" or all(name in done.stdout for name in COMMANDS)
+
+
+def test_policies_of_two_networks_together_are_said(tmp_path: Path) -> None:
+    calico = {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy"}
+    calico |= {"metadata": {"name": "c"}, "spec": {"selector": "all()", "types": ["Ingress"]}}
+    (tmp_path / "calico.json").write_text(json.dumps(calico))
+    (tmp_path / "cilium.yaml").write_text(BY_NAME.replace("NAME", "a.example"))
+    ends = ("--src", "payments/gateway", "--dst", "192.0.2.1")
+    _, said = invoke("verdict", tmp_path, "--inventory", INVENTORY, *ends)
+    assert "both Cilium's policies and Calico's, which no one network enforces together" in said
