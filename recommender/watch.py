@@ -26,7 +26,7 @@ from recommender.meaning import Meaning, meaning
 from recommender.objects import read_inventory
 from recommender.window import Window, window
 
-_ATTEMPTS = 5
+_ATTEMPTS = 50  # each because files were replaced or joined during the one before
 
 
 @dataclass(frozen=True)
