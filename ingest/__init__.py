@@ -9,9 +9,10 @@ sources   where lines come from: file, folder, glob, standard input; blocks of l
           packed (.gz, .zst), buckets (object stores), places (paths on disk and in them)
 documents JSON that is not one record a line -> lines; wrappers takes off what shippers put around
 formats   FORMATS: one reader a log format; detect() names the format of a log
-hubble    Hubble lines -> Batch, no state between blocks; with it
+hubble    Hubble lines -> Batch, whatever other blocks hold; with it
           hubble_wire (the JSON), hubble_signs (what an event means), hubble_ends (who the ends
-          are), hubble_rows (any line, carefully), hubble_bulk (what holds nothing new, quickly)
+          are), hubble_rows (any line, carefully), hubble_bulk (what holds nothing new, quickly),
+          hubble_pieces (what was met before, by its bytes)
 calico    Calico Enterprise records -> Batch; goldmane: those of Calico Open Source; with them
           calico_rows (what the two have in common)
 batch     Batch: flows, skipped, rejects, gaps; the loop over lines that all formats share

@@ -84,7 +84,7 @@ class Row(NamedTuple, Generic[T]):
 
 
 class Reader:
-    """The caches of one block, which make it quick; nothing lives longer."""
+    """The caches of one block, which make it quick."""
 
     def __init__(self, cluster: str | None) -> None:
         self._cluster = cluster
@@ -98,11 +98,9 @@ class Reader:
         # What was met: signs and ends are known by their place in these lists.
         self.signs: list[tuple[Key, Sign]] = []
         self.seen_ends: list[tuple[int, hubble_ends.End]] = []
-        self.sign_numbers: dict[tuple[Any, ...], int] = {}
-        self.usual_signs: dict[tuple[Any, ...], int] = {}
-        self.end_numbers: dict[bytes, int] = {}
-        self.ip_numbers: dict[bytes, int] = {}
-        self.node_numbers: dict[bytes, int] = {}
+        self._sign_numbers: dict[tuple[Any, ...], int] = {}
+        self._end_numbers: dict[bytes, int] = {}
+        self._ip_numbers: dict[bytes, int] = {}
         self._transports: dict[tuple[bytes, bytes | None], _Transport] = {}
         self._facts: dict[tuple[int, bool | None, bool, bool], int] = {}
         self._places: dict[tuple[bytes, str | None], int] = {}
@@ -122,7 +120,7 @@ class Reader:
         source_port, target_port, *transport = _ports(flow.get("l4", NONE))
         l7 = _l7_of(flow) if shape.is_rare else None
         key = (shape, b",".join(shape.values(flow)), *transport)
-        number = self._sign(key, l7)
+        number = self.sign(key, l7)
         seen = self.signs[number][1]
         if seen.skip is not None:
             return seen.skip
@@ -177,10 +175,10 @@ class Reader:
             return "node_status"
         return "agent_event" if found.agent_event else "debug_event"
 
-    def _sign(self, key: tuple[Any, ...], l7: _L7 | None) -> int:
+    def sign(self, key: tuple[Any, ...], l7: _L7 | None = None) -> int:
         """The number of what the categories of an event say: shape, values, transport, L7."""
         whole = key if l7 is None else (*key, l7.kind)
-        known = self.sign_numbers.get(whole)
+        known = self._sign_numbers.get(whole)
         if known is not None:
             return known
         shape, values, kind, rest = key
@@ -197,10 +195,8 @@ class Reader:
             *((None, False, False) if l7 is None else l7.kind),
         )  # type: ignore[call-arg]  # fmt: skip
         seen = sign(said)
-        number = self.sign_numbers[whole] = len(self.signs)
+        number = self._sign_numbers[whole] = len(self.signs)
         self.signs.append((said, seen))
-        if shape.columns is not None and (seen.skip is not None or seen.reply is not None):
-            self.usual_signs[whole] = number
         return number
 
     def _transport(self, kind: bytes, flags: bytes | None) -> _Transport:
@@ -213,12 +209,16 @@ class Reader:
 
     def _end(self, raw: bytes) -> tuple[int, hubble_ends.End]:
         """An end by its JSON, and its number among `ends`."""
-        number = self.end_numbers.get(raw)
+        return self.seen_ends[self.end_number(raw)]
+
+    def end_number(self, raw: bytes) -> int:
+        """The place of an end among `seen_ends`, by its JSON."""
+        number = self._end_numbers.get(raw)
         if number is None:
             end = hubble_ends.end(raw)
-            number = self.end_numbers[raw] = len(self.seen_ends)
+            number = self._end_numbers[raw] = len(self.seen_ends)
             self.seen_ends.append((self.ends.number(*end.values), end))
-        return self.seen_ends[number]
+        return number
 
     def _addresses(self, raw: msgspec.Raw) -> tuple[int, int]:
         usual = ADDRESSES.fullmatch(raw)
@@ -229,12 +229,13 @@ class Reader:
                 check_keys(bytes(raw))
             said = (_ip(raw) if raw else None) or hubble_wire.Ip()
             source, target = (said.source or "").encode(), (said.destination or "").encode()
-        return self._ip_number(source), self._ip_number(target)
+        return self.ip_number(source), self.ip_number(target)
 
-    def _ip_number(self, said: bytes) -> int:
-        known = self.ip_numbers.get(said)
+    def ip_number(self, said: bytes) -> int:
+        """The number of an address among `ips`, by its text."""
+        known = self._ip_numbers.get(said)
         if known is None:
-            known = self.ip_numbers[said] = self.ips.number(address(said.decode()))
+            known = self._ip_numbers[said] = self.ips.number(address(said.decode()))
         return known
 
     def fact(self, number: int, reply: bool | None, *, src_local: bool, dst_local: bool) -> int:
@@ -258,7 +259,6 @@ class Reader:
             cluster = self._cluster or (cluster if slash else "") or said or DEFAULT_CLUSTER
             known = self.places.number(text(cluster), text(node))
             self._places[node_name, said] = known
-            self.node_numbers.setdefault(node_name, len(self.node_numbers))
         return known
 
     def _rare(self, flow: Flow, l7: _L7 | None, reply: bool | None) -> int:

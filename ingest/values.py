@@ -7,10 +7,13 @@ the year 1. The readers of all formats pass their values through here.
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
+
+import msgspec
 
 MICROSECONDS = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -36,6 +39,10 @@ def check_keys(line: bytes | str) -> None:
     Raises:
         UnreadableError: there is one.
     """
+    # What is written again byte for byte as it was has no key twice. msgspec is ten times as fast.
+    with suppress(msgspec.DecodeError):
+        if msgspec.json.encode(msgspec.json.decode(line)) == line:
+            return
     try:
         # Numbers stay text: a long one is not this function's to judge.
         json.loads(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import ingest.hubble_rows
 from ingest.batch import Batch
 from ingest.hubble import parse
+from ingest.hubble_pieces import PIECES
 from ingest.schema import FLOWS
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "hubble"
@@ -746,7 +747,10 @@ SPELLINGS = {
 
 def careful(*texts: str) -> Batch:
     """The lines read one by one, so that the quick way finds nothing that it has met before."""
-    made = [parse(f"{text}\n".encode()) for text in texts]
+    made = []
+    for text in texts:
+        PIECES.clear()
+        made.append(parse(f"{text}\n".encode()))
     rejects = [r._replace(line=n) for n, one in enumerate(made, 1) for r in one.rejects]
     skipped = sum((Counter(one.skipped) for one in made), Counter())
     flows = pa.concat_tables([one.flows for one in made])
@@ -775,11 +779,125 @@ def test_the_quick_way_gives_what_the_careful_way_gives_on_every_line(changes):
             place[path[-1]] = value
         # Thrice: the second and third are the ones that the quick way can know.
         texts += [SPELLINGS[spelling](record)] * 3
-    quick = parse("".join(f"{text}\n" for text in texts).encode())
+    assert_quick_is_careful(texts)
+
+
+def assert_quick_is_careful(texts):
     slow = careful(*texts)
-    assert quick.flows.equals(slow.flows)
-    assert (quick.skipped, quick.rejects) == (slow.skipped, slow.rejects)
-    assert (quick.gaps, quick.lines) == (slow.gaps, slow.lines)
+    block = "".join(f"{text}\n" for text in texts).encode()
+    PIECES.clear()
+    # The second time, all that can be known is known from the first line on.
+    for quick in (parse(block), parse(block)):
+        assert quick.flows.equals(slow.flows)
+        assert (quick.skipped, quick.rejects) == (slow.skipped, slow.rejects)
+        assert (quick.gaps, quick.lines) == (slow.gaps, slow.lines)
+
+
+# Members of a flow with places for values, in the order of Hubble.
+MEMBERS = [
+    '"time":"%(time)s"', '"uuid":"%(uuid)s"', '"emitter":{"name":"Hubble"}', '"verdict":"FORWARDED"',
+    '"ethernet":{"source":"9a:4b:92:54:a9:62","destination":"72:59:04:fd:68:13"}',
+    '"IP":{"source":"%(a)s","destination":"%(b)s","ipVersion":"IPv4"}',
+    '"l4":{"TCP":{"source_port":%(port)s,"destination_port":80,"flags":{"ACK":true}}}',
+    '"source":%(from)s', '"destination":%(to)s', '"Type":"L3_L4"', '"node_name":"prod/node-1"',
+    '"event_type":{"type":4}', '"trace_observation_point":"TO_ENDPOINT"', '"is_reply":%(reply)s',
+]  # fmt: skip
+FORGED = [
+    '"IP":{"source":"%(b)s","destination":"%(c)s"}',
+    '"IP":{"source":"%(c)s","destination":"%(b)s","x":{"IP":{"source":"%(a)s"}}}',
+    '"IP":{"source":"%(a)s","destination":"%(b)s","sourc\\u0065":"%(c)s"}',
+    '"l4":{"TCP":{"source_port":%(port)s,"destination_port":443}}',
+    '"l4":{"TCP":{"source_port":%(port)s,"destination_port":80.5}}',
+    '"l4":{"TCP":{"source_port":0%(port)s,"destination_port":80}}',
+    '"l4":{"UDP":{"source_port":%(port)s,"destination_port":%(port)s}}',
+    '"l4":{"x":1,"TCP":{"source_port":1,"destination_port":2}}',
+    '"source":%(to)s', '"sourc\\u0065":%(to)s', '"destination":%(from)s', '"time":"%(later)s"',
+    '"uuid":"%(uuid)s"', '"Type":"L7"', '"Type":"SOCK"', '"event_type":{"type":7}', '"x":"%(odd)s"',
+    '"x":"\\",\\"IP\\":{\\"source\\":\\"%(a)s\\""', '"x":"{\\"source\\":{"', '"is_reply":true',
+    '"trace_reason":"REPLY"', '"reply":"no"', '"node_name":"b/\\u0000"', '"aggregate":{}',
+    '"source":{"x":%(from)s,"destination":%(to)s}', '"source":{"identity":2,"identity":3}',
+]  # fmt: skip
+ENDS = [
+    json.dumps(end, separators=(",", ":"))
+    for end in (CLIENT, SERVER, WORLD, {"labels": ['k8s:a=}},{"destination":{']}, {"ID": "x"}, {})
+]
+
+
+def mostly(usual, *unusual):
+    """Values of which most are usual, so that most lines are such as the quick way can read."""
+    return st.integers(0, 9).flatmap(lambda n: st.sampled_from(unusual if n == 9 else usual))
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "time": mostly([TIME, TIME.replace("08", "09")], "2026-03-02T08:00:60.123456789Z"),
+        "later": mostly([TIME], "2026-03-02T07:00:00.123456789Z"),
+        "uuid": mostly(["0" * 32, "e8bd1ea8-7f6d-419b-97d0-8e8e05e867a2"], "z"),
+        "port": mostly([80, 40_000, 41_000], 0, 65_535, 65_536, 99_999),
+        "reply": mostly(["false"], "true"),
+        "odd": mostly([""], "\\u0022", "\\\\", "{", "}"),
+        **{key: mostly(["10.0.0.1", "10.0.0.2", "fd00::1"], "1.2.3") for key in "abc"},
+        **{key: mostly(ENDS[:3], *ENDS[3:]) for key in ("from", "to")},
+    }
+)
+
+
+@st.composite
+def forged_lines(draw):
+    """Lines with the members of a flow, with others before, between, inside and after them."""
+    members = list(MEMBERS)
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(members)))
+        match draw(st.sampled_from(["insert", "nest", "replace", "move", "drop", "swallow"])):
+            case "insert":
+                members.insert(at, draw(st.sampled_from(FORGED)))
+            case "nest":
+                inner = draw(st.lists(st.sampled_from(MEMBERS + FORGED), min_size=1, max_size=4))
+                members.insert(at, '"x":{' + ",".join(inner) + "}")
+            case "replace":
+                members[at % len(members)] = draw(st.sampled_from(FORGED))
+            case "move":
+                members.insert(at, members.pop(draw(st.integers(0, len(members) - 1))))
+            case "drop" if len(members) > 1:
+                members.pop(at % len(members))
+            case "swallow":  # the members of the flow, in an object beside those that count
+                members = ['"x":{' + ",".join(members[at:]) + "}", *members]
+    comma = draw(mostly([",", ", "], " ,"))
+    flow = '{"flow":{' + comma.join(members) + "}"
+    beside = draw(mostly(['"node_name":"prod/node-1"'], '"node_name":"a"', '"flow":{}', '"x":1'))
+    when = draw(mostly(["time"], "later"))
+    text = f'{flow}{comma}{beside}{comma}"time":"%({when})s"}}'
+    return [text % draw(VALUES) for _ in range(draw(st.integers(3, 6)))]
+
+
+@settings(max_examples=500, deadline=None)
+@given(forged_lines())
+def test_no_forged_line_is_read_otherwise_than_the_careful_way_reads_it(texts):
+    assert_quick_is_careful(texts)
+
+
+@pytest.mark.parametrize("first", [5, 6, 7, 8])
+@pytest.mark.parametrize("last", [5, 6, 7, 8])
+@pytest.mark.parametrize("real", ["10.0.0.1", "10.0.0.2"])
+def test_a_part_of_a_flow_inside_another_part_is_not_taken_for_it(first, last, real):
+    # The real addresses are those that the template is tried with.
+    members = [
+        *MEMBERS[:first],
+        '"x":{' + ",".join(MEMBERS[first : last + 1]) + "}",
+        '"IP":{"source":"%(real)s","destination":"10.0.1.1"}',
+        *(member for member in MEMBERS[first:] if not member.startswith('"IP"')),
+    ]
+    text = '{"flow":{' + ",".join(members) + '},"node_name":"a","time":"%(time)s"}'
+    values = {"time": TIME, "uuid": "0" * 32, "reply": "false", "b": "10.0.1.1", "real": real}
+    values |= {"from": ENDS[0], "to": ENDS[1]}
+    changes = [{"a": "10.0.0.1", "port": 41_000}, {"a": "10.0.0.2", "port": 42_000}] * 3
+    assert_quick_is_careful([text % {**values, **change} for change in changes])
+
+
+def test_a_cluster_that_no_name_can_be_makes_rejects_of_lines_that_were_met_before():
+    assert batch(flow(), flow()).flows.num_rows == 2
+    made = batch(flow(), flow(), cluster="a\nb")
+    assert [reject.reason for reject in made.rejects] == ["control character"] * 2
 
 
 def test_the_quick_way_is_taken(monkeypatch):
@@ -794,6 +912,7 @@ def test_the_quick_way_is_taken(monkeypatch):
     for separators in ((",", ":"), (", ", ":")):
         text = json.dumps(json.loads(line(flow())), separators=separators) + "\n"
         calls.clear()
+        PIECES.clear()
         assert parse(text.encode() * 50).flows.num_rows == 50
         assert len(calls) == 1
 
