@@ -26,6 +26,10 @@ PROBE_RECORDS = 10
 # Alibaba (100.100.100.200).
 METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 
+# Unreachable, quench, redirect, exceeded, parameter; and of IPv6 neighbour discovery (RFC 792,
+# RFC 4443, RFC 4861), which no policy decides.
+_ICMP_ERRORS = {"ICMP": (3, 4, 5, 11, 12), "ICMPv6": (1, 2, 3, 4, *range(133, 138))}
+
 _UNNAMED = {
     "set": "the log gives no address, only a set that a NetworkPolicy cannot name",
     "remote": "the peer is a pod of another cluster, which a NetworkPolicy cannot tell from ours",
@@ -65,6 +69,7 @@ def _plainly_wanted(edges: pd.DataFrame) -> npt.NDArray[np.bool_]:
     for role in ("client", "server"):
         found &= (edges[f"{role}_type"] == "workload").to_numpy(bool)
     found &= edges[["protocol", "port"]].notna().all(axis=1).to_numpy(bool)
+    found &= ~edges["protocol"].isin([*_ICMP_ERRORS]).to_numpy(bool)
     found &= _count(edges, "allowed_client", "allowed_server", "allowed_neither") > 0
     found &= _count(edges, "denied_client", "denied_server", "audited", "refused") == 0
     return found & (_count(edges, "quiet_hours") > 0)
@@ -136,6 +141,8 @@ def _not_policy(row: Row, _context: _Context) -> Found:
     for role in ("client", "server"):
         if _is_group_address(row[f"{role}_address"]):
             return "ignored", "multicast or broadcast"
+    if row["port"] in _ICMP_ERRORS.get(str(row["protocol"]), ()):
+        return "ignored", "an ICMP error, which belongs to the connection that it speaks of"
     return None
 
 

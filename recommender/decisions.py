@@ -33,7 +33,7 @@ _FIELDS = ("decision", "client", "server", "protocol", "port", "who", "why", "un
 _NEEDED = ("decision", "client", "server", "who", "why")
 _PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 # Ends that a policy can name; what is accepted must be sayable.
-_SAYABLE = ("workload", "node", "apiserver", "ingress", "address")
+_SAYABLE = ("workload", "node", "host", "apiserver", "ingress", "address")
 
 
 class DecisionError(FlowpolicyError):

@@ -84,6 +84,7 @@ def diff(
     edges: pd.DataFrame | None = None,
     *,
     names: Mapping[str, frozenset[str]] | None = None,
+    entities: Mapping[str, frozenset[str]] | None = None,
     by: By = "workload",
     staged: bool = False,
     host_network: HostNetwork = "as nodes",
@@ -96,17 +97,19 @@ def diff(
         inventory: of the cluster.
         edges: what `classify.classified` returns; every edge that policies can decide is judged
             by both sets.
-        names: as `evaluator` takes them, like the next but one and the last.
+        names: as `evaluator` takes them, like `entities`, `staged` and `host_network`.
+        entities: see there.
         by: what an end of a connection is. By workload, connections are gained or lost where some
             pod of the one may reach some pod of the other.
-        staged: as `evaluator` takes it.
-        host_network: as `evaluator` takes it.
+        staged: see there.
+        host_network: see there.
     """
     both = [
         evaluator(
             one.policies,
             inventory,
             names=names,
+            entities=entities,
             staged=staged,
             host_network=host_network,
             beside=other.policies,

@@ -126,6 +126,7 @@ def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
     Returns:
         EDGES: one row per (cluster, client, server, protocol, port, hour); client and server
         are five columns each (`client_type`, `client_namespace`, ...: see `endpoints.py`).
+        `port` is the server port; of ICMP, the type of the message.
         `connections` counts from the end that saw more, never the sum; `allowed_client`,
         `allowed_server`, `denied_client`, `denied_server`, `audited`, `pending`, `dropped`,
         `unclear` count records by verdict and reporting end; `answered` and `refused` count
@@ -142,7 +143,7 @@ def _by_end(flows: ir.Table) -> ir.Table:
         **_end(flows, "src"),
         **_end(flows, "dst"),
         "protocol": flows.protocol,
-        "port": flows.dst_port,
+        "port": _asked_port(flows),
         "hour": flows.time.truncate("h"),
         "verdict": flows.verdict,
         "reporter": flows.reporter,
@@ -173,19 +174,72 @@ def _by_end(flows: ir.Table) -> ir.Table:
     )
 
 
+def _asked_port(flows: ir.Table) -> ir.Value:
+    """The server port; of ICMP the type of the message, that of the question for an echo's reply.
+
+    RFC 792 (8 and 0), RFC 4443 (128 and 129).
+    """
+    kind = flows.icmp_type.cast("uint16")
+    return ibis.cases(
+        ((flows.protocol == "ICMP") & (kind == 0), ibis.literal(8, "uint16")),
+        ((flows.protocol == "ICMPv6") & (kind == 129), ibis.literal(128, "uint16")),
+        (flows.protocol.isin(["ICMP", "ICMPv6"]), kind),
+        else_=flows.dst_port,
+    )
+
+
+def _who_is(table: ir.Table, ends: ir.Table, end: str, role: str) -> ir.Table:
+    """The table with one end named: WHO columns of its role in the place of END columns."""
+    who = ends.rename({f"{role}_{name}": f"is_{name}" for name in WHO})
+    # Null means "not given" and must find its like, hence identical_to.
+    joined = table.join(
+        who,
+        [
+            table.cluster == who.record_cluster,
+            *(table[f"{end}_{name}"].identical_to(who[name]) for name in END),
+        ],
+    )
+    kept = [name for name in table.columns if not name.startswith(f"{end}_")]
+    return joined.select(*kept, *(f"{role}_{name}" for name in WHO))
+
+
+def asked_names(flows: ir.Table, ends: ir.Table) -> ir.Table:
+    """The names by which each workload asked for outside addresses.
+
+    Args:
+        flows: FLOWS, read from the store.
+        ends: as for `edges`.
+
+    Returns:
+        One row per distinct (`namespace`, `kind`, `name` of the client, `names`, `addresses`), the
+        last two lines: every name has every address.
+    """
+    said = []
+    for names, addresses in ((flows.dns_query, flows.dns_ips), (flows.dst_names, flows.dst_ip)):
+        found = flows.select(
+            cluster=flows.cluster, **_end(flows, "src"), names=names, addresses=addresses
+        )
+        said.append(found.filter(found.names.notnull(), found.addresses.notnull()))
+    named = _who_is(ibis.union(*said, distinct=True), ends, "src", "client")
+    of_pods = named.filter(named.client_type == "workload")
+    who = {name: of_pods[f"client_{name}"] for name in ("namespace", "kind", "name")}
+    return of_pods.select(**who, names=of_pods.names, addresses=of_pods.addresses).distinct()
+
+
+def api_servers(flows: ir.Table) -> ir.Table:
+    """Where calls to the Service `kubernetes` in `default` went: distinct `address`."""
+    called = flows.filter(
+        flows.service_namespace == "default",
+        flows.service == "kubernetes",
+        flows.dst_type != "pod",
+        flows.dst_ip.notnull(),
+    )
+    return called.select(address=called.dst_ip).distinct()
+
+
 def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
     for end, role in (("src", "client"), ("dst", "server")):
-        who = ends.rename({f"{role}_{name}": f"is_{name}" for name in WHO})
-        # Null means "not given" and must find its like, hence identical_to.
-        joined = table.join(
-            who,
-            [
-                table.cluster == who.record_cluster,
-                *(table[f"{end}_{name}"].identical_to(who[name]) for name in END),
-            ],
-        )
-        kept = [name for name in table.columns if not name.startswith(f"{end}_")]
-        table = joined.select(*kept, *(f"{role}_{name}" for name in WHO))
+        table = _who_is(table, ends, end, role)
     keys = ["cluster", *(f"{role}_{name}" for role in ("client", "server") for name in WHO), *_KEY]
     inside = table.group_by([*keys, "verdict", "reporter", "sighting", "unclear"]).aggregate(
         connections=_sum(_.connections),

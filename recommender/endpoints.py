@@ -62,13 +62,19 @@ class _Said:
     service_account: str | None
 
 
-def resolve(sighted: pd.DataFrame, calls: pd.DataFrame, inventory: Inventory) -> pa.Table:
+def resolve(
+    sighted: pd.DataFrame,
+    calls: pd.DataFrame,
+    inventory: Inventory,
+    api_servers: frozenset[str] = frozenset(),
+) -> pa.Table:
     """Name every end that the flows mention.
 
     Args:
         sighted: what `edges.sighted_ends` returns.
         calls: what `edges.outside_calls` returns.
         inventory: of the flows' cluster, or `inventory_of_flows(sighted)`.
+        api_servers: outside addresses of the API server.
 
     Returns:
         One row per distinct (`record_cluster`, END columns), with WHO columns prefixed `is_`.
@@ -91,6 +97,8 @@ def resolve(sighted: pd.DataFrame, calls: pd.DataFrame, inventory: Inventory) ->
     for key, who in found.items():
         if who.type == "address" and (who.address, key[-1]) in own:
             found[key] = Who("host", address=who.address)
+        elif who.type == "address" and who.address in api_servers:
+            found[key] = Who("apiserver", address=who.address)
     columns = ["record_cluster", *END, *(f"is_{name}" for name in WHO)]
     rows_ = [(*key, *(getattr(who, name) for name in WHO)) for key, who in found.items()]
     values = list(zip(*rows_, strict=True)) or [()] * len(columns)

@@ -366,6 +366,7 @@ def evaluator(
     staged: bool = False,
     host_network: HostNetwork = "as nodes",
     beside: Iterable[Policy] = (),
+    entities: Mapping[str, frozenset[str]] | None = None,
 ) -> Evaluator:
     """An evaluator of `policies` over the pods, nodes and namespaces of an inventory.
 
@@ -379,8 +380,10 @@ def evaluator(
             network sees their nodes' addresses only, some govern them like other pods.
         beside: policies of another evaluator to compare with; the address space is then cut
             for these too, so that both have the same ends.
+        entities: the addresses of Cilium's `kube-apiserver` and `ingress`, beside those that the
+            inventory tells.
     """
-    world = universe(inventory, [*policies, *beside], names or {}, host_network)
+    world = universe(inventory, [*policies, *beside], names or {}, host_network, entities)
     chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
     placed = place(chosen)
     return Evaluator(acting(world, placed), ends(world))

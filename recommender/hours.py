@@ -36,27 +36,42 @@ SUMS = [
 ]
 
 
+_CALL = [*CLIENT, "server_address", "protocol", "port"]
+
+
 def resolved(hourly: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
     """EDGES by hour, Service addresses replaced by their backends, nodes told from the pods' own.
 
     An edge to a Service becomes one to each backend, so an edge may have several rows an hour.
     """
     nodes = (hourly["client_type"] == "some-node") & hourly["client_address"].notna()
-    # A pod needs a rule to call its own node as well.
-    called = hourly["server_type"].isin(["some-node", "host"]) & hourly["server_address"].notna()
+    called = (hourly["server_type"] == "some-node") & hourly["server_address"].notna()
     services = hourly["server_type"] == "service"
     told = (nodes | called | services).to_numpy(bool)
     if not told.any():
-        return hourly
+        return _one_way_to_nodes(hourly)
     rows: list[Row] = []
     for row in records(hourly[told]):
         if row["client_type"] == "some-node" and row["client_address"] is not None:
             row["client_type"] = "host" if _beside(row, inventory) else "node"
-        if row["server_type"] in ("some-node", "host") and row["server_address"] is not None:
+        if row["server_type"] == "some-node" and row["server_address"] is not None:
             row["server_type"] = "node"
         rows.extend(_behind_service(row, inventory) if row["server_type"] == "service" else (row,))
     found = pd.DataFrame(rows, columns=hourly.columns, dtype=object).astype(hourly.dtypes.to_dict())
-    return pd.concat([hourly[~told], found], ignore_index=True)
+    return _one_way_to_nodes(pd.concat([hourly[~told], found], ignore_index=True))
+
+
+def _one_way_to_nodes(hourly: pd.DataFrame) -> pd.DataFrame:
+    """A node that a workload calls from other nodes too is a node; `host` is called from itself."""
+    own = (hourly["server_type"] == "host").to_numpy(bool)
+    if not own.any():
+        return hourly
+    others = plain(hourly.loc[(hourly["server_type"] == "node").to_numpy(bool), _CALL])
+    far = set(others.itertuples(index=False, name=None))
+    calls = plain(hourly.loc[own, _CALL]).itertuples(index=False, name=None)
+    types = hourly["server_type"].to_numpy(object, copy=True)
+    types[own] = ["node" if call in far else "host" for call in calls]
+    return hourly.assign(server_type=pd.Series(types, hourly.index, hourly["server_type"].dtype))
 
 
 def _beside(row: Row, inventory: Inventory) -> bool:

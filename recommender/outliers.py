@@ -228,7 +228,9 @@ def _everywhere(seen: _Seen, port: int, nodes: int) -> Bools:
     must have been watched.
     """
     there = _at_node(seen, port)
-    every = nodes or len(set(seen.rows["server_address"][seen.rows["server_type"] == "node"]))
+    every = nodes or len(
+        set(seen.rows["server_address"][seen.rows["server_type"].isin(["node", "host"])])
+    )
     steadily = there & (seen.hours >= max(_REGULAR * seen.span_h, 24 * _REGULAR))
     met = np.bincount(seen.calls.client[steadily], minlength=len(seen.calls.ends))
     found: Bools = steadily & (met >= _REGULAR * max(every, 1))[seen.calls.client]

@@ -54,7 +54,7 @@ def read_policies(
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]
     own, not_applied = _applied(given)
     problems += not_applied
-    found = parse_policies([*_supporting(own, inventory), *own], inventory)
+    found = parse_policies([*supporting(own, inventory), *own], inventory)
     notes = [str(problem) for problem in problems]
     notes += [str(finding) for finding in found.findings]
     unread = 0
@@ -77,7 +77,7 @@ def _applied(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[Proble
     for manifest in manifests:
         identity = _identity(manifest)
         group, kind, *named = identity
-        if group in POLICY_GROUPS and not all(map(_is_name, named)):
+        if group in POLICY_GROUPS and not all(map(is_name, named)):
             message = f"a {kind} that the API server refuses for its name, {'/'.join(named)!r}"
             problems.append(Problem(manifest.place, message))
             continue
@@ -99,11 +99,13 @@ def _identity(manifest: Manifest) -> Identity:
     return group, str(body["kind"]), str(meta.get("namespace") or "default"), str(meta["name"])
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether the API server takes a name for a policy or namespace."""
     return len(text) <= _LONGEST and _NAME.fullmatch(text) is not None
 
 
-def _supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
+def supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
+    """The inventory's tiers, sets and groups, less those that `own` holds."""
     given = {_identity(manifest) for manifest in own}
     for manifest in inventory.manifests:
         if manifest.body["kind"] in SUPPORTING and _identity(manifest) not in given:

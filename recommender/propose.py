@@ -1,21 +1,21 @@
 """Wanted edges -> policies: one a unit of workloads, each rule with the edges behind it.
 
 Peers with the same ports share a rule, so a rule permits just the pairs that were seen. Nothing
-here knows a dialect: what the chosen dialect cannot say comes back as a loss.
+here knows a dialect: `words.Words` says what there is a word for, and what there is none for comes
+back as a loss.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from recommender.dns import dns_ports, is_dns
-from recommender.frames import Row, of_class, workload_of
+from recommender.frames import Row
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.model import (
     DIRECTIONS,
@@ -25,7 +25,7 @@ from recommender.model import (
     Direction,
     Evidence,
     In,
-    LabelPeer,
+    NamePeer,
     Peer,
     Policy,
     Ports,
@@ -34,44 +34,31 @@ from recommender.model import (
     Rule,
     Selector,
 )
+from recommender.needs import Asked, Loss, Need, needs
 from recommender.selectors import Unit
-from recommender.tiers import NETWORK_POLICIES
+from recommender.words import Words
 
 NAME_PREFIX = "flowpolicy-"
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """One end of a wanted edge: a unit of workloads, or an address."""
-
-    unit: Unit | None
-    address: str | None
-
-    def sort_key(self) -> tuple[str, str, str]:
-        """Addresses first, then units by namespace and name."""
-        if self.unit is None:
-            return ("", "", str(self.address))
-        return (self.unit.namespace, self.unit.name, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A wanted edge between two ends, with what it was seen of."""
-
-    client: End
-    server: End
-    ports: PortSet
-    row: Row
-
-
-@dataclass(frozen=True, slots=True)
 class Proposal:
-    """The policy for one unit, what the dialect cannot say of it, and whether it was ever seen."""
+    """The policy for some units, what the dialect cannot say of them, and which were never seen."""
 
-    unit: Unit
+    units: tuple[Unit, ...]
     policy: Policy
     losses: tuple[str, ...]
-    seen: bool
+    unseen: tuple[Unit, ...]
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its units."""
+        return self.units[0].namespace
+
+    @property
+    def workloads(self) -> tuple[WorkloadKey, ...]:
+        """The workloads that the policy selects."""
+        return tuple(key for unit in self.units for key in unit.workloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,73 +75,43 @@ class Scope:
         return chosen and namespace not in self.excluded
 
 
-@dataclass
-class _Side:
-    """What one unit needs in one direction: peers with their ports and evidence."""
-
-    needs: list[tuple[End, PortSet, Row]] = field(default_factory=list)
-
-
 def propose(
-    edges: pd.DataFrame, inventory: Inventory, units: Mapping[WorkloadKey, Unit], scope: Scope
-) -> list[Proposal]:
+    rows: Iterable[Row],
+    inventory: Inventory,
+    units: Mapping[WorkloadKey, Unit],
+    scope: Scope,
+    words: Words,
+    asked: Asked,
+) -> tuple[list[Proposal], list[Loss]]:
     """The least policies that keep the wanted edges working.
 
     Args:
-        edges: what `classify.classified` returns; rows of other classes than `wanted` are not
-            looked at.
+        rows: wanted edges, rows of what `classify.classified` returns.
         inventory: of the same cluster; every workload in scope gets a policy, seen or not.
         units: what `selectors.units` returns for it.
         scope: which namespaces and directions.
+        words: what the dialect can say.
+        asked: the names by which workloads asked for addresses.
 
     Returns:
-        Proposals by namespace and name.
+        Proposals by namespace and name; and the wanted edges that the dialect cannot say.
     """
-    sides: dict[tuple[Unit, Direction], _Side] = defaultdict(_Side)
+    found = needs(rows, inventory, units, words, asked)
+    by_side: dict[tuple[Unit, Direction], list[Need]] = defaultdict(list)
+    for need in found.needs:
+        by_side[need.unit, need.direction].append(need)
     losses: dict[Unit, set[str]] = defaultdict(set)
-    seen: set[Unit] = set()
-    dns = dns_ports(inventory)
-    for row in of_class(edges, "wanted"):
-        client, server = _end(row, "client", units), _end(row, "server", units)
-        seen |= {end.unit for end in (client, server) if end.unit is not None}
-        ports, loss = _sayable(row, dns)
-        if loss is not None:
-            for end in (client, server):
-                if end.unit is not None:
-                    losses[end.unit].add(loss)
-            continue
-        if server.unit is not None:
-            sides[server.unit, "ingress"].needs.append((client, ports, row))
-        if client.unit is not None:
-            sides[client.unit, "egress"].needs.append((server, ports, row))
+    for loss in found.losses:
+        losses[loss.unit].add(loss.why)
     proposals = []
     for unit in dict.fromkeys(units.values()):
         if scope.takes(unit.namespace):
-            policy = _policy(unit, sides, scope, _policy_name(unit, units))
+            rules = {d: _rules(by_side[unit, d], words) for d in scope.directions}
+            policy = _policy(unit, rules, words, _policy_name(unit, units))
             said = (*_unit_loss(unit), *sorted(losses[unit]))
-            proposals.append(Proposal(unit, policy, said, unit in seen))
-    return sorted(proposals, key=lambda p: (p.unit.namespace, p.policy.ref.name))
-
-
-def _end(row: Row, role: str, units: Mapping[WorkloadKey, Unit]) -> End:
-    if key := workload_of(row, role):
-        return End(units[key], None)
-    return End(None, str(row[f"{role}_address"]))
-
-
-def _sayable(row: Row, dns: frozenset[tuple[str | None, int]]) -> tuple[PortSet, str | None]:
-    """The ports of an edge, or the loss where a NetworkPolicy has no word for its protocol."""
-    protocol = str(row["protocol"])
-    if protocol not in ("TCP", "UDP", "SCTP"):
-        return PortSet(), (
-            f"{protocol} was seen, which a NetworkPolicy cannot name; most CNIs stop it once the "
-            "pod is isolated"
-        )
-    port = int(row["port"])
-    if is_dns(row, dns):
-        # A truncated answer is asked for again over TCP (RFC 7766), which few windows show.
-        return PortSet.one("TCP", port) | PortSet.one("UDP", port), None
-    return PortSet.one(protocol, port), None
+            unseen = () if unit in found.seen else (unit,)
+            proposals.append(Proposal((unit,), policy, said, unseen))
+    return sorted(proposals, key=lambda p: (p.namespace, p.policy.ref.name)), found.losses
 
 
 def _policy_name(unit: Unit, units: Mapping[WorkloadKey, Unit]) -> str:
@@ -173,19 +130,16 @@ def _unit_loss(unit: Unit) -> tuple[str, ...]:
 
 
 def _policy(
-    unit: Unit, sides: Mapping[tuple[Unit, Direction], _Side], scope: Scope, name: str
+    unit: Unit, rules: Mapping[Direction, tuple[Rule, ...]], words: Words, name: str
 ) -> Policy:
-    rules = {
-        direction: _rules(unit, sides[unit, direction]) if (unit, direction) in sides else ()
-        for direction in scope.directions
-    }
     return Policy(
-        ref=Ref("networking.k8s.io/v1", "NetworkPolicy", unit.namespace, name),
-        tier=NETWORK_POLICIES,
+        ref=Ref(words.api, words.kind, unit.namespace, name),
+        tier=words.tier,
         subject=_inside(unit.namespace, unit.selector),
-        isolates=frozenset(scope.directions),
+        isolates=frozenset(rules),
         ingress=rules.get("ingress", ()),
         egress=rules.get("egress", ()),
+        order=words.order,
     )
 
 
@@ -194,50 +148,51 @@ def _inside(namespace: str, selector: Selector) -> Selector:
     return And((In("meta:namespace", frozenset({namespace})), *terms))
 
 
-def _rules(unit: Unit, side: _Side) -> tuple[Rule, ...]:
+# --- rules --------------------------------------------------------------------------------------
+
+
+def _rules(side: Sequence[Need], words: Words) -> tuple[Rule, ...]:
     """One rule for each distinct set of ports, with all the peers that use just this set."""
-    ports: dict[End, PortSet] = defaultdict(PortSet)
-    for end, more, _ in side.needs:
-        ports[end] |= more
-    ends: dict[PortSet, list[End]] = defaultdict(list)
-    for end, set_ in ports.items():
-        ends[set_].append(end)
-    rules = []
-    for index, (set_, peers) in enumerate(
-        sorted(ends.items(), key=lambda item: _rule_order(item[0], item[1]))
-    ):
-        chosen = set(peers)
-        rows = [row for end, _, row in side.needs if end in chosen]
-        rules.append(
-            Rule(
-                peer=AnyOf(tuple(_peers(unit, peers))),
-                ports=Ports(numbers=set_),
-                index=index,
-                evidence=_evidence(rows),
-            )
-        )
-    return tuple(rules)
+    by_name = any(isinstance(need.peer, NamePeer) for need in side)
+    ports: dict[tuple[Hashable, Peer], PortSet] = defaultdict(PortSet)
+    members: dict[tuple[Hashable, Peer], dict[int, Need]] = defaultdict(dict)
+    for i, need in enumerate(side):
+        for protocol, intervals in need.ports.by_protocol:
+            # The DNS by which the network learns the addresses of names is a rule of its own.
+            kind = words.apart(need.peer, protocol), by_name and need.asks
+            ports[kind, need.peer] |= PortSet.of({protocol: intervals})
+            members[kind, need.peer][i] = need
+    alike: dict[tuple[Hashable, PortSet], list[Need]] = defaultdict(list)
+    for key, some in members.items():
+        alike[key[0], ports[key]] += some.values()
+    rules = [
+        (min(need.place for need in some), set_.by_protocol, _rule(some, set_, words, by_name))
+        for (_, set_), some in alike.items()
+    ]
+    return numbered(rule for *_, rule in sorted(rules, key=lambda each: each[:2]))
 
 
-def _rule_order(ports: PortSet, ends: Sequence[End]) -> tuple[object, ...]:
-    return (min(end.sort_key() for end in ends), ports.by_protocol)
+def numbered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules, each with its place as its index."""
+    return tuple(replace(rule, index=index) for index, rule in enumerate(rules))
 
 
-def _peers(unit: Unit, ends: Iterable[End]) -> Iterable[Peer]:
-    """Label peers by name, then addresses, joined only where every address of a block was seen."""
-    addresses = []
-    for end in sorted(ends, key=End.sort_key):
-        if end.unit is None:
-            addresses.append(str(end.address))
-            continue
-        terms = end.unit.selector.terms if isinstance(end.unit.selector, And) else ()
-        if end.unit.namespace == unit.namespace:
-            scope = In("meta:namespace", frozenset({unit.namespace}))
+def _rule(some: Sequence[Need], ports: PortSet, words: Words, by_name: bool) -> Rule:
+    """The rule of needs that agree in their ports; addresses last, joined exactly."""
+    peers: dict[Peer, None] = {}
+    addresses: list[str] = []
+    for need in sorted(some, key=lambda need: need.place):
+        if isinstance(need.peer, AddressPeer):
+            addresses += need.peer.blocks
         else:
-            scope = In("ns:kubernetes.io/metadata.name", frozenset({end.unit.namespace}))
-        yield LabelPeer(And((scope, *terms)))
-    for block in blocks(addresses):
-        yield AddressPeer((block,), reach="nodes")
+            peers[need.peer] = None
+    within = [AddressPeer((block,), reach=words.reach) for block in blocks(addresses)]
+    return Rule(
+        peer=AnyOf((*peers, *within)),
+        ports=Ports(numbers=ports),
+        evidence=_evidence([need.row for need in some]),
+        learns=by_name and all(need.asks for need in some),
+    )
 
 
 def blocks(addresses: Iterable[str]) -> list[str]:

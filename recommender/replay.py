@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from recommender.evaluate import Evaluator
-from recommender.frames import Row
+from recommender.frames import Row, workload_of
 from recommender.model import PORT_PROTOCOLS, Verdict
+from recommender.needs import ECHO
 from recommender.propose import exact_name, named
+from recommender.tiers import KUBERNETES
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,15 @@ def replay(judge: Evaluator, rows: Iterable[Row]) -> Iterator[Replayed]:
     """The verdict on each edge that policies can decide, in the order of the rows.
 
     Edges with an end that has no name or address, without a port, or of a protocol without ports
-    are passed over: `judged` tells them.
+    are passed over: `judged` tells them. So is ICMP where all policies are NetworkPolicies, whose
+    API leaves it open.
     """
+    tell_icmp = any(policy.ref.api != KUBERNETES for policy in judge.policies)
     for row in rows:
-        if judged(row):
-            protocol, port = str(row["protocol"]), int(row["port"])
-            ends = exact_name(row, "client"), exact_name(row, "server")
-            yield Replayed(row, judge.verdict(*ends, protocol, port))
+        if judged(row) and (tell_icmp or row["protocol"] in PORT_PROTOCOLS):
+            verdict = _verdict(judge, row)
+            if verdict is not None:
+                yield Replayed(row, verdict)
 
 
 def judged(row: Row) -> bool:
@@ -51,4 +55,25 @@ def judged(row: Row) -> bool:
         row[f"{role}_type"] == "workload" or row[f"{role}_address"] is not None
         for role in ("client", "server")
     )
+    if row["protocol"] in ECHO:
+        return known
     return known and row["protocol"] in PORT_PROTOCOLS and row["port"] is not None
+
+
+def asked(row: Row) -> tuple[str, int]:
+    """The protocol and port of an edge as a question; of ICMP the type, an echo where not known."""
+    protocol = str(row["protocol"])
+    return protocol, int(ECHO[protocol] if row["port"] is None else row["port"])
+
+
+def _verdict(judge: Evaluator, row: Row) -> Verdict | None:
+    """The verdict on one edge; null where it is of a pod to its own node that is not known."""
+    clients = [exact_name(row, "client")]
+    key = workload_of(row, "client")
+    if key is not None and row["server_type"] == "host":
+        pods = judge.world.inventory.pods_of.get(key, ())
+        beside = [pod for pod in pods if row["server_address"] in pod.node_addresses]
+        clients = [f"{pod.namespace}/{pod.name}" for pod in beside]
+    server = exact_name(row, "server")
+    verdicts = [judge.verdict(client, server, *asked(row)) for client in clients]
+    return next((v for v in verdicts if v.allow is not True), next(iter(verdicts), None))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recommender.inventory import Inventory, Workload, WorkloadKey
@@ -63,12 +63,17 @@ class _Group:
     stable: Labels
 
 
-def units(inventory: Inventory) -> dict[WorkloadKey, Unit]:
-    """The unit of every workload that a policy can select (host-network pods it cannot)."""
+def units(
+    inventory: Inventory, hides: Callable[[str], bool] = lambda _key: False
+) -> dict[WorkloadKey, Unit]:
+    """The unit of every workload that a policy can select (host-network pods it cannot).
+
+    Labels that the network `hides` from policies serve no selector.
+    """
     by_namespace: dict[str, list[_Group]] = defaultdict(list)
     for key, workload in inventory.workloads.items():
         if not workload.host_network:
-            by_namespace[key.namespace].append(_group(inventory, workload))
+            by_namespace[key.namespace].append(_group(inventory, workload, hides))
     return {
         key: unit
         for namespace, groups in sorted(by_namespace.items())
@@ -77,12 +82,13 @@ def units(inventory: Inventory) -> dict[WorkloadKey, Unit]:
     }
 
 
-def _group(inventory: Inventory, workload: Workload) -> _Group:
+def _group(inventory: Inventory, workload: Workload, hides: Callable[[str], bool]) -> _Group:
     pods = inventory.pods_of.get(workload.key, ())
     maps = [pod.labels for pod in pods]
     if workload.template_labels or not maps:
         maps.append(workload.template_labels)
-    return _of((workload,), maps)
+    seen = ({k: v for k, v in labels.items() if not hides(k)} for labels in maps)
+    return _of((workload,), seen)
 
 
 def _of(workloads: Iterable[Workload], maps: Iterable[Labels]) -> _Group:

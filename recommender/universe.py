@@ -80,13 +80,15 @@ def bits(given: Mask, size: int) -> npt.NDArray[np.bool_]:
 class Universe:
     """The numbered ends of one inventory, the address space cut by the blocks in question.
 
-    `nodes` are those of the inventory and those that pods name; `node_ends` are a node's atoms
-    and host-network pods; `points` are the addresses of pods, sorted, with their ends. `plain`
-    are the pods with an address of their own, `hosts` those on their node's; `lost` have none.
+    `names` and `entities` have the addresses that are known of each. `nodes` are those of the
+    inventory and those that pods name; `node_ends` are a node's atoms and host-network pods;
+    `points` are the addresses of pods, sorted, with their ends. `plain` are the pods with an
+    address of their own, `hosts` those on their node's; `lost` have none.
     """
 
     inventory: Inventory
     names: Names
+    entities: Names
     atoms: Atoms
     pods: tuple[Pod, ...]
     nodes: dict[str, Node]
@@ -232,8 +234,9 @@ class Universe:
             "world-ipv4": self.outside & self.inside(["0.0.0.0/0"]),
             "world-ipv6": self.outside & self.inside(["::/0"]),
             "cluster": self.plain | nodes,
+            "ingress": self.inside(sorted(self.entities.get("ingress", ()))),
             # No end of these kinds is in an inventory.
-            **dict.fromkeys(("none", "init", "health", "ingress", "unmanaged"), 0),
+            **dict.fromkeys(("none", "init", "health", "unmanaged"), 0),
         }
         if entity in known:
             return Truth(known[entity], known[entity])
@@ -250,7 +253,7 @@ class Universe:
 
     def _apiserver(self) -> Mask:
         # kubeadm and its likes run the API server as a host-network pod with this label.
-        found = 0
+        found = self.inside(sorted(self.entities.get("kube-apiserver", ()))) & ~self.plain
         for pod in self.pods:
             if pod.host_network and pod.labels.get("component") == "kube-apiserver":
                 found |= self.node_ends.get(node_of(pod) or "", 0)
@@ -276,8 +279,9 @@ def universe(
     policies: Iterable[Policy],
     names: Names,
     host_network: HostNetwork = "as nodes",
+    entities: Names | None = None,
 ) -> Universe:
-    """The ends of an inventory, cut by the blocks of all these policies and by `names`."""
+    """The ends of an inventory, cut by the blocks of these policies, `names` and `entities`."""
     pods = tuple(inventory.pods[key] for key in sorted(inventory.pods))
     if host_network == "as pods":
         pods = tuple(replace(pod, host_network=False) for pod in pods)
@@ -286,7 +290,8 @@ def universe(
         if (name := node_of(pod)) and name not in nodes:
             nodes[name] = Node(name, {}, pod.node_addresses)
     blocks = {block for policy in policies for block in _blocks(policy)}
-    blocks |= {at for addresses in names.values() for at in addresses}
+    placed = entities or {}
+    blocks |= {at for each in (names, placed) for addresses in each.values() for at in addresses}
     own = {name: {a for a in node.addresses if address(a)} for name, node in nodes.items()}
     atoms = Atoms.cut([*blocks, *(a for addresses in own.values() for a in addresses)])
     count, size = len(pods), len(pods) + len(atoms)
@@ -305,6 +310,7 @@ def universe(
     return Universe(
         inventory=inventory,
         names=names,
+        entities=placed,
         atoms=atoms,
         pods=pods,
         nodes=nodes,

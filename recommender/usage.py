@@ -25,8 +25,9 @@ from recommender.model import (
     Remark,
     Rule,
 )
+from recommender.needs import ports_of
 from recommender.propose import exact_name
-from recommender.replay import judged
+from recommender.replay import asked, judged
 from recommender.universe import Mask, Universe, bits, is_local
 
 _MOST_SHOWN = 4  # port ranges of one protocol
@@ -73,8 +74,8 @@ def _used(judge: Evaluator, rows: Iterable[Row]) -> dict[RuleKey, _Use]:
     for row in rows:
         if not judged(row):
             continue
-        protocol, port = str(row["protocol"]), int(row["port"])
-        ports = PortSet.one(protocol, port)
+        protocol, port = asked(row)
+        ports = ports_of(row)
         if is_dns(row, dns):  # asked again over TCP where the answer is long (RFC 7766)
             ports |= PortSet.one("TCP", port) | PortSet.one("UDP", port)
         ends = exact_name(row, "client"), exact_name(row, "server")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -21,11 +23,13 @@ from recommender.addresses import address
 from recommender.decisions import Decision
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.enough import Thresholds, quiet_nodes
-from recommender.inventory import Inventory
+from recommender.inventory import Inventory, WorkloadKey
 from recommender.meaning import Meaning, meaning
+from recommender.needs import Asked
 from recommender.objects import read_inventory
 from recommender.window import Window, window
 
+_LONGEST_NAME, _DNS_NAME = 253, re.compile(r"[a-z0-9_]([-a-z0-9_]*\.)+[a-z0-9][-a-z0-9]*")
 _ATTEMPTS = 50  # each because files were replaced or joined during the one before
 
 
@@ -35,7 +39,7 @@ class Watched:
 
     `hourly` is EDGES by hour, `meaning` what they mean; `inventory` is the given one, or made of
     the flows where `from_flows`; `reports` when each node reported (see `edges.reports`); `names`
-    are the outside addresses that DNS names were seen to have.
+    are the outside addresses that DNS names were seen to have, `asked` who asked for which.
     """
 
     cluster: str
@@ -44,12 +48,25 @@ class Watched:
     hourly: pd.DataFrame
     reports: pd.DataFrame
     names: Mapping[str, frozenset[str]]
+    asked: Asked
     meaning: Meaning
 
     @property
     def edges(self) -> pd.DataFrame:
         """The edges over all hours, with `class` and `reason` (see `meaning.Meaning`)."""
         return self.meaning.edges
+
+    @cached_property
+    def entities(self) -> dict[str, frozenset[str]]:
+        """The addresses at which Cilium's entities were seen that no inventory places."""
+        found: dict[str, frozenset[str]] = {}
+        for kind, entity in (("apiserver", "kube-apiserver"), ("ingress", "ingress")):
+            at = [
+                self.hourly.loc[self.hourly[f"{role}_type"] == kind, f"{role}_address"].dropna()
+                for role in ("client", "server")
+            ]
+            found[entity] = frozenset(str(address) for some in at for address in some)
+        return found
 
 
 def watch(
@@ -91,6 +108,7 @@ def watch(
         hourly=folded.hourly,
         reports=folded.reports,
         names=folded.names,
+        asked=folded.asked,
         meaning=found,
     )
 
@@ -155,6 +173,7 @@ class _Folded(NamedTuple):
     hourly: pd.DataFrame
     reports: pd.DataFrame
     names: dict[str, frozenset[str]]
+    asked: dict[WorkloadKey, dict[str, tuple[str, ...]]]
 
 
 def _folded(
@@ -163,11 +182,13 @@ def _folded(
     sighted = folding.fetch(folding.sighted_ends(flows), backend)
     objects = known or inventory_of_flows(sighted)
     calls = folding.fetch(folding.outside_calls(flows), backend)
-    ends = ibis.memtable(resolve(sighted, calls, objects))
+    servers = folding.fetch(folding.api_servers(flows), backend)["address"]
+    ends = ibis.memtable(resolve(sighted, calls, objects, frozenset(servers)))
     hourly = folding.fetch(folding.edges(flows, ends), backend)
     reports = folding.fetch(folding.reports(flows), backend)
     names = _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
-    return _Folded(chosen, objects, hourly, reports, names)
+    asked = _asked(folding.fetch(folding.asked_names(flows, ends), backend))
+    return _Folded(chosen, objects, hourly, reports, names, asked)
 
 
 def window_of(watched: Watched, thresholds: Thresholds | None = None) -> Window:
@@ -185,6 +206,28 @@ def _addresses_of_names(rows: pd.DataFrame) -> dict[str, frozenset[str]]:
         for name in str(names).lower().splitlines():
             found[name.removesuffix(".")] |= known
     return {name: frozenset(known) for name, known in sorted(found.items()) if known}
+
+
+def _asked(rows: pd.DataFrame) -> dict[WorkloadKey, dict[str, tuple[str, ...]]]:
+    """The names by which each workload asked for each address."""
+    found: dict[WorkloadKey, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows.itertuples(index=False):
+        key = WorkloadKey(str(row.namespace), str(row.kind), str(row.name))
+        for at in str(row.addresses).splitlines():
+            if address(at):
+                found[key][at] |= set(_dns_names(str(row.names)))
+    return {
+        key: {at: tuple(sorted(names)) for at, names in sorted(by_address.items()) if names}
+        for key, by_address in sorted(found.items())
+    }
+
+
+def _dns_names(lines: str) -> Iterator[str]:
+    """What can be a DNS name, in lower case, without the last dot; anybody may ask for anything."""
+    for line in lines.lower().splitlines():
+        name = line.removesuffix(".")
+        if len(name) <= _LONGEST_NAME and _DNS_NAME.fullmatch(name):
+            yield name
 
 
 def _cluster(store: Store, cluster: str | None) -> str:

@@ -54,6 +54,7 @@ def command(
         given.policies,
         watched.inventory,
         names=watched.names,
+        entities=watched.entities,
         staged=staged,
         host_network="as pods" if host_network == "pods" else "as nodes",
     )

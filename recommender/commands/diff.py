@@ -67,6 +67,7 @@ def command(
         objects,
         None if watched is None else watched.edges,
         names={} if watched is None else watched.names,
+        entities={} if watched is None else watched.entities,
         by=by,
         staged=staged,
         host_network="as pods" if host_network == "pods" else "as nodes",

@@ -14,6 +14,7 @@ from recommender.report.lines import printable
 
 if TYPE_CHECKING:
     from recommender.decisions import Decision
+    from recommender.dialects.writers import Network, Rollout
     from recommender.inventory import Inventory, Pod
     from recommender.model import HostNetwork, Policy
     from recommender.policies import PolicySet
@@ -61,6 +62,55 @@ def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
         given = {"days": min_days, "coverage": min_coverage, "denied": max_denied}
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return function(thresholds=Thresholds(**chosen), **rest)
+
+    return wrapped
+
+
+def form(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options on the dialect and form of proposals; the command gets `dialect` and `form`."""
+
+    @click.option(
+        "--dialect",
+        type=click.Choice(["kubernetes", "cilium", "calico"]),
+        default="kubernetes",
+        show_default=True,
+        help="Policy API to write.",
+    )
+    @click.option(
+        "--rollout",
+        type=click.Choice(["enforced", "staged", "audit"]),
+        default="enforced",
+        show_default=True,
+        help="Write a form that denies nothing yet: `staged` (calico), `audit` (cilium). "
+        "`flowpolicy enforce` turns it into the enforced one.",
+    )
+    @click.option(
+        "--network",
+        type=click.Choice(["any", "cilium", "calico"]),
+        default="any",
+        show_default=True,
+        help="What enforces NetworkPolicies: an ipBlock means no node on Cilium.",
+    )
+    @click.option("--tier", help="Tier of Calico's policies; `default` unless given.")
+    @click.option("--order", type=float, help="Order of Calico's policies; 1000 unless given.")
+    @click.option(
+        "--calico-enterprise", is_flag=True, help="Calico's policies may name domains (egress)."
+    )
+    @functools.wraps(function)
+    def wrapped(
+        rollout: Rollout,
+        network: Network,
+        tier: str | None,
+        order: float | None,
+        calico_enterprise: bool,
+        **rest: Any,
+    ) -> Any:
+        from recommender.dialects.writers import Form
+
+        placed: dict[str, Any] = {"tier": tier, "order": order}
+        chosen = {key: value for key, value in placed.items() if value is not None}
+        form = Form(rollout=rollout, network=network, domains=calico_enterprise, **chosen)
+        return function(form=form, **rest)
 
     return wrapped
 

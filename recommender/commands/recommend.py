@@ -13,6 +13,7 @@ from recommender.commands import options
 from recommender.commands.edges import FROM_FLOWS
 
 if TYPE_CHECKING:
+    from recommender.dialects.writers import Form
     from recommender.enough import Thresholds
 
 
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder for the policies and recommendation.json; made anew.",
 )
-@click.option(
-    "--dialect",
-    type=click.Choice(["kubernetes"]),
-    default="kubernetes",
-    show_default=True,
-    help="Policy API to write.",
-)
+@options.form
 @click.option(
     "--namespace",
     "namespaces",
@@ -71,11 +66,12 @@ def command(
     store: str,
     inventory: tuple[str, ...],
     out: Path,
-    dialect: str,  # noqa: ARG001 - one so far
+    dialect: str,
     namespaces: tuple[str, ...],
     excluded: tuple[str, ...],
     directions: str,
     learn_audited: bool,
+    form: Form,
     cluster: str | None,
     decisions: str | None,
     thresholds: Thresholds,
@@ -88,6 +84,7 @@ def command(
     replayed first; if one would be denied, nothing is written and the command exits 1.
     """
     from ingest.errors import FlowpolicyError
+    from recommender.dialects.writers import writer
     from recommender.model import DIRECTIONS
     from recommender.propose import Scope
     from recommender.recommend import recommendation
@@ -112,7 +109,7 @@ def command(
     )
     for name in sorted((scope.namespaces | scope.excluded) - watched.inventory.namespaces.keys()):
         options.say(f"namespace {name} is not in the inventory")
-    found = recommendation(watched, scope, thresholds)
+    found = recommendation(watched, scope, writer(dialect, form), thresholds)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

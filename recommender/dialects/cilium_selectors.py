@@ -45,6 +45,13 @@ _HIDDEN = re.compile(
     r"|k8s\.io|pod-template-(generation|hash)|controller-revision-hash|annotation|controller-uid"
     r"|etcd_node"
 )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether agents leave a label out of identities by default, so that no policy sees it."""
+    return _HIDDEN.match(name) is not None
+
+
 # Labels of these sources are made by the agent, for addresses that policies name.
 _AGENT_SOURCES = ("cidr", "cidrgroup", "fqdn")
 
@@ -106,7 +113,7 @@ def _pod_key(source: str, name: str) -> str:
         return f"source:{source}:{name}"  # no pod has such a label
     if name.startswith(_NAMESPACE_LABEL):
         return "ns:" + name.removeprefix(_NAMESPACE_LABEL)
-    return _RENAMED.get(name) or f"{'hidden' if _HIDDEN.match(name) else 'pod'}:{name}"
+    return _RENAMED.get(name) or f"{'hidden' if is_hidden(name) else 'pod'}:{name}"
 
 
 def plain_key(_source: str, name: str) -> str:

@@ -43,12 +43,21 @@ from recommender.model import (
     Selector,
 )
 from recommender.tiers import NETWORK_POLICIES
+from recommender.words import Words
 
 API = "networking.k8s.io/v1"
 KIND = "NetworkPolicy"
 KINDS = frozenset({(API, KIND)})
 TYPES: dict[str, Direction] = {"Ingress": "ingress", "Egress": "egress"}
 PEERS: dict[Direction, str] = {"ingress": "from", "egress": "to"}
+WORDS = Words(
+    api=API,
+    kind=KIND,
+    title=KIND,
+    tier=NETWORK_POLICIES,
+    reach="nodes",
+    namespace_key="ns:kubernetes.io/metadata.name",
+)
 
 
 def parse(manifests: Sequence[Manifest], inventory: Inventory) -> Parsed:  # noqa: ARG001

@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from ingest.errors import FlowpolicyError
-from recommender.dialects import kubernetes
 from recommender.frames import Row, of_class, records
 from recommender.model import DIRECTIONS, Ports, Rule
+from recommender.needs import Loss
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
 from recommender.report import patterns
@@ -40,7 +41,7 @@ def write(recommendation: Recommendation, out: Path) -> list[Path]:
         FlowpolicyError: `out` holds files but no earlier run's index, a file of somebody else's
             stands where a policy is to go, or the folder cannot be written.
     """
-    texts = {proposal_path(p): manifest_text(p) for p in writable(recommendation)}
+    texts = {proposal_path(p): manifest_text(m) for p, m in recommendation.written}
     index = json.dumps(as_dict(recommendation), indent=2) + "\n"
     try:
         earlier = _written_earlier(out)
@@ -85,28 +86,19 @@ def _replace(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def writable(recommendation: Recommendation) -> list[Proposal]:
-    """The proposals whose names Kubernetes would take; flows alone may name others."""
-    return [
-        p
-        for p in recommendation.proposals
-        if _NAME.fullmatch(p.unit.namespace) and _NAME.fullmatch(p.policy.ref.name)
-    ]
-
-
 def proposal_path(proposal: Proposal) -> Path:
     """Where the policy stands inside the folder."""
     name = proposal.policy.ref.name.removeprefix("flowpolicy-")
-    return Path(proposal.unit.namespace) / f"{name}.yaml"
+    return Path(proposal.namespace) / f"{name}.yaml"
 
 
-def manifest_text(proposal: Proposal) -> str:
-    """The policy as YAML."""
+def manifest_text(manifests: Sequence[dict[str, Any]]) -> str:
+    """The manifests of a policy as YAML."""
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     text = io.StringIO()
-    yaml.dump(kubernetes.render(proposal.policy), text)
+    yaml.dump_all(manifests, text)
     return text.getvalue()
 
 
@@ -118,13 +110,19 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
     return {
         "schema": "flowpolicy/recommendation/v1",
         "cluster": watched.cluster,
-        "dialect": "kubernetes",
+        "dialect": recommendation.writer.dialect,
         "inventory": "flows" if watched.from_flows else "given",
         "window": {**window(edges), **patterns.window_fields(recommendation.window)},
         "workloads": records(recommendation.window.workloads),
         "roles": patterns.role_rows(watched.meaning.roles),
         "edges": classes,
-        "policies": [_policy(p) for p in recommendation.proposals],
+        "policies": [
+            _policy(proposal, bool(manifests))
+            for proposal, manifests in zip(
+                recommendation.proposals, recommendation.manifests, strict=True
+            )
+        ],
+        "lost": [lost(loss) for loss in recommendation.lost],
         "replay": {
             "edges": recommendation.replayed,
             "allowed": recommendation.replayed - len(recommendation.denied),
@@ -174,15 +172,23 @@ def edge(row: Row) -> dict[str, Any]:
     }
 
 
-def _policy(proposal: Proposal) -> dict[str, Any]:
-    policy = proposal.policy
-    valid = _NAME.fullmatch(proposal.unit.namespace) and _NAME.fullmatch(policy.ref.name)
+def lost(loss: Loss) -> dict[str, Any]:
+    """A wanted edge that the dialect has no words for, and at which end."""
     return {
-        "namespace": proposal.unit.namespace,
+        "workload": f"{loss.unit.namespace}/{loss.unit.name}",
+        "why": loss.why,
+        **edge(loss.row),
+    }
+
+
+def _policy(proposal: Proposal, written: bool) -> dict[str, Any]:
+    policy = proposal.policy
+    return {
+        "namespace": proposal.namespace,
         "name": policy.ref.name,
-        "workloads": [f"{key.kind}/{key.name}" for key in proposal.unit.workloads],
-        "file": str(proposal_path(proposal)) if valid else None,
-        "seen": proposal.seen,
+        "workloads": [f"{key.kind}/{key.name}" for key in proposal.workloads],
+        "file": str(proposal_path(proposal)) if written else None,
+        "seen": len(proposal.unseen) < len(proposal.units),
         "losses": list(proposal.losses),
         "rules": [
             _rule(direction, rule) for direction in DIRECTIONS for rule in policy.rules(direction)

@@ -8,7 +8,7 @@ from pathlib import Path
 from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
-from recommender.report.files import INDEX, window, writable
+from recommender.report.files import INDEX, window
 from recommender.report.lines import printable
 from recommender.report.patterns import window_line
 
@@ -21,7 +21,7 @@ def summary(recommendation: Recommendation, out: Path) -> str:
 
 
 def _lines(found: Recommendation, out: Path) -> Iterator[str]:
-    policies = writable(found)
+    policies = [proposal for proposal, _ in found.written]
     rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
     watched = window(found.watched.edges)
     yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
@@ -44,11 +44,14 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
         rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"
         yield from _some(_by_client(rows))
-    losses = [f"{p.unit.namespace}/{p.unit.name}: {loss}" for p in policies for loss in p.losses]
+    losses = [f"{p.workloads[0]}: {loss}" for p in policies for loss in p.losses]
     if losses:
-        yield f"what a NetworkPolicy cannot say: {len(losses)}"
+        yield f"what a {found.writer.words.title} cannot say: {len(losses)}"
         yield from _some(losses)
-    unseen = [f"{p.unit.namespace}/{p.unit.name}" for p in policies if not p.seen]
+    if found.lost:
+        edges = len({id(loss.row) for loss in found.lost})
+        yield f"wanted, but not said by these policies, so mostly denied: {edges} edges"
+    unseen = [f"{u.namespace}/{u.name}" for p in policies for u in p.unseen]
     if unseen:
         yield f"never seen in the window, so isolated altogether: {', '.join(unseen)}"
     refused = len(found.proposals) - len(policies)
