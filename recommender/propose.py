@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from recommender.model import (
     Rule,
     Selector,
 )
+from recommender.names import joined
 from recommender.needs import Asked, Loss, Need, needs
 from recommender.selectors import Unit
 from recommender.words import Words
@@ -108,7 +109,7 @@ def propose(
         if scope.takes(unit.namespace):
             rules = {d: _rules(by_side[unit, d], words) for d in scope.directions}
             policy = _policy(unit, rules, words, _policy_name(unit, units))
-            said = (*_unit_loss(unit), *sorted(losses[unit]))
+            said = (*_unit_loss(unit), *sorted(losses[unit]), *_patterns(policy))
             unseen = () if unit in found.seen else (unit,)
             proposals.append(Proposal((unit,), policy, said, unseen))
     return sorted(proposals, key=lambda p: (p.namespace, p.policy.ref.name)), found.losses
@@ -127,6 +128,15 @@ def _unit_loss(unit: Unit) -> tuple[str, ...]:
     names = ", ".join(str(key) for key in unit.workloads)
     loss = f"no label tells {names} apart, so they share one policy and each may do what the "
     return (loss + "others do; give their pods a label of their own",)
+
+
+def _patterns(policy: Policy) -> Iterator[str]:
+    """A sentence on each pattern of names, which opens more than was seen."""
+    for rule in policy.egress:
+        for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) else ():
+            for name in peer.names if isinstance(peer, NamePeer) else ():
+                if "*" in name:
+                    yield f"{name} stands for every such name, not only those that were asked for"
 
 
 def _policy(
@@ -178,14 +188,20 @@ def numbered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def _rule(some: Sequence[Need], ports: PortSet, words: Words, by_name: bool) -> Rule:
-    """The rule of needs that agree in their ports; addresses last, joined exactly."""
+    """The rule of needs that agree in their ports; names and addresses last, each joined."""
     peers: dict[Peer, None] = {}
     addresses: list[str] = []
+    names: set[str] = set()
     for need in sorted(some, key=lambda need: need.place):
-        if isinstance(need.peer, AddressPeer):
-            addresses += need.peer.blocks
-        else:
-            peers[need.peer] = None
+        match need.peer:
+            case AddressPeer(blocks=single):
+                addresses += single
+            case NamePeer(names=asked):
+                names |= set(asked)
+            case _:
+                peers[need.peer] = None
+    if names:
+        peers[NamePeer(tuple(joined(names, words.sibling_names)))] = None
     within = [AddressPeer((block,), reach=words.reach) for block in blocks(addresses)]
     return Rule(
         peer=AnyOf((*peers, *within)),

@@ -28,7 +28,7 @@ class Words:
     `title` names the objects for people. `reach` says whom a block of addresses means.
     `namespace_key` is the key by which selectors of peers in other namespaces know these. Peers
     and protocols share a rule only where `apart` gives the same for them. `hides` tells the labels
-    that the network keeps from selectors.
+    that the network keeps from selectors. So many `sibling_names` become a pattern (0: never).
     """
 
     api: str
@@ -40,6 +40,7 @@ class Words:
     protocols: frozenset[str] = frozenset(PORT_PROTOCOLS)
     entities: bool = False
     names: bool = False
+    sibling_names: int = 0
     namespace_key: str = "meta:namespace"
     apart: Callable[[Peer, str], Hashable] = together
     hides: Callable[[str], bool] = hides_nothing

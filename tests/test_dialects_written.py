@@ -16,6 +16,7 @@ from recommender.cli import group
 from recommender.dialects import DIALECTS
 from recommender.dialects.writers import WRITERS, Form, writer
 from recommender.errors import PolicyError
+from recommender.names import joined
 
 DIALECT = pytest.mark.parametrize("dialect", WRITERS)
 FORM = pytest.mark.parametrize("form", ["hubble", "calico"])
@@ -238,3 +239,13 @@ def test_another_node_is_an_entity_to_cilium(tmp_path: Path) -> None:
         for e in ingress
         for block in e.get("fromCIDRSet", [])
     )
+
+
+def test_names_are_joined_only_where_asked_by_the_stated_rule() -> None:
+    names = ["a.s3.example.com", "b.s3.example.com", "c.s3.example.com", "x.com", "y.com", "z.com"]
+    assert list(joined(names, 0)) == sorted(names)
+    assert list(joined(names, 4)) == sorted(names)
+    found = joined(names, 3)
+    assert found["*.s3.example.com"] == tuple(names[:3])
+    assert list(found) == ["*.s3.example.com", "x.com", "y.com", "z.com"]
+    assert joined(found, 3) == found | {"*.s3.example.com": ("*.s3.example.com",)}

@@ -96,6 +96,12 @@ def form(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--calico-enterprise", is_flag=True, help="Calico's policies may name domains (egress)."
     )
+    @click.option(
+        "--join-names",
+        type=click.IntRange(min=2),
+        help="In Cilium's, let `*.REST` stand for so many names of one rule, or more, that differ "
+        "in their first label only. It opens the names that were not seen too.",
+    )
     @functools.wraps(function)
     def wrapped(
         rollout: Rollout,
@@ -103,13 +109,20 @@ def form(function: Callable[..., Any]) -> Callable[..., Any]:
         tier: str | None,
         order: float | None,
         calico_enterprise: bool,
+        join_names: int | None,
         **rest: Any,
     ) -> Any:
         from recommender.dialects.writers import Form
 
         placed: dict[str, Any] = {"tier": tier, "order": order}
         chosen = {key: value for key, value in placed.items() if value is not None}
-        form = Form(rollout=rollout, network=network, domains=calico_enterprise, **chosen)
+        form = Form(
+            rollout=rollout,
+            network=network,
+            domains=calico_enterprise,
+            sibling_names=join_names or 0,
+            **chosen,
+        )
         return function(form=form, **rest)
 
     return wrapped

@@ -22,7 +22,8 @@ class Form:
 
     `rollout`: policies that are enforced at once, or a form that denies nothing yet: `staged`
     (Calico), `audit` (Cilium). `network` is the one that enforces NetworkPolicies, where that is
-    known. `tier` and `order` place Calico's; `domains` says that they may name domains.
+    known. `tier` and `order` place Calico's; `domains` says that they may name domains. So many
+    `sibling_names` become a pattern of Cilium's (0: never).
     """
 
     rollout: Rollout = "enforced"
@@ -30,6 +31,7 @@ class Form:
     tier: str = calico.DEFAULT_TIER.name
     order: float = calico_render.WORDS.order
     domains: bool = False
+    sibling_names: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def _cilium(form: Form) -> Writer:
     audit = form.rollout == "audit"
     return Writer(
         "cilium",
-        cilium_render.WORDS,
+        replace(cilium_render.WORDS, sibling_names=form.sibling_names),
         lambda policy: [cilium_render.render(policy, audit=audit)],
     )
 
