@@ -32,7 +32,6 @@ _ICMP_ERRORS = {"ICMP": (3, 4, 5, 11, 12), "ICMPv6": (1, 2, 3, 4, *range(133, 13
 
 _UNNAMED = {
     "set": "the log gives no address, only a set that a NetworkPolicy cannot name",
-    "remote": "the peer is a pod of another cluster, which a NetworkPolicy cannot tell from ours",
     "gone": "no workload of the inventory owns this pod; it may be gone",
     "unresolved": "the log does not say who one end is",
     "service": "a Service address for which the inventory shows no backend on this port",
@@ -94,7 +93,7 @@ def _listening(edges: pd.DataFrame, inventory: Inventory) -> frozenset[tuple[obj
     found: set[tuple[object, ...]] = set(named.itertuples(index=False, name=None))
     for key, workload in inventory.workloads.items():
         for protocol, port, _ in workload.ports:
-            found.add(("workload", key.namespace, key.kind, key.name, None, protocol, port))
+            found.add(("workload", key.namespace, key.kind, key.name, None, None, protocol, port))
     return frozenset(found)
 
 
@@ -182,7 +181,8 @@ def _not_sayable(row: Row, _context: _Context) -> Found:
         reason = _UNNAMED.get(str(row[f"{role}_type"]))
         if reason is not None:
             return "review", f"{role}: {reason}"
-        if row[f"{role}_type"] != "workload" and row[f"{role}_address"] is None:
+        named = row[f"{role}_type"] in ("workload", "remote")
+        if not named and row[f"{role}_address"] is None:
             return "review", f"{role}: the log gives no address"
     if row["protocol"] is None:
         return "review", "the log does not say the protocol"

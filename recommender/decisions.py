@@ -163,7 +163,8 @@ def _sayable(row: Row) -> bool:
         and (row[f"{role}_type"] == "workload" or row[f"{role}_address"] is not None)
         for role in ("client", "server")
     )
-    return ends and row["protocol"] is not None and row["port"] is not None
+    portless = row["protocol"] in ("ICMP", "ICMPv6")
+    return ends and row["protocol"] is not None and (portless or row["port"] is not None)
 
 
 def _matched(

@@ -20,6 +20,7 @@ from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
+from recommender.known import Known
 from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
@@ -83,8 +84,7 @@ def diff(
     inventory: Inventory,
     edges: pd.DataFrame | None = None,
     *,
-    names: Mapping[str, frozenset[str]] | None = None,
-    entities: Mapping[str, frozenset[str]] | None = None,
+    told: Known | None = None,
     by: By = "workload",
     staged: bool = False,
     host_network: HostNetwork = "as nodes",
@@ -97,8 +97,7 @@ def diff(
         inventory: of the cluster.
         edges: what `classify.classified` returns; every edge that policies can decide is judged
             by both sets.
-        names: as `evaluator` takes them, like `entities`, `staged` and `host_network`.
-        entities: see there.
+        told: as `evaluator` takes it, like `staged` and `host_network`.
         by: what an end of a connection is. By workload, connections are gained or lost where some
             pod of the one may reach some pod of the other.
         staged: see there.
@@ -108,8 +107,7 @@ def diff(
         evaluator(
             one.policies,
             inventory,
-            names=names,
-            entities=entities,
+            told=told,
             staged=staged,
             host_network=host_network,
             beside=other.policies,

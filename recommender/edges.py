@@ -19,7 +19,7 @@ from ibis import _
 # What the log says of one end, as far as it tells ends apart. `who` is the pod's name, else the
 # prefix that its siblings share (it ends in a dash), else its label lines (they hold a `=`).
 END = ("type", "cluster", "namespace", "who", "ip", "set", "node")
-WHO = ("type", "namespace", "kind", "name", "address")
+WHO = ("type", "namespace", "kind", "name", "address", "cluster")
 _KEY = ("protocol", "port", "hour")
 _ENDS = ("src", "dst")
 
@@ -125,7 +125,7 @@ def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
 
     Returns:
         EDGES: one row per (cluster, client, server, protocol, port, hour); client and server
-        are five columns each (`client_type`, `client_namespace`, ...: see `endpoints.py`).
+        are six columns each (`client_type`, `client_namespace`, ...: see `endpoints.py`).
         `port` is the server port; of ICMP, the type of the message.
         `connections` counts from the end that saw more, never the sum; `allowed_client`,
         `allowed_server`, `denied_client`, `denied_server`, `audited`, `pending`, `dropped`,

@@ -150,7 +150,7 @@ def _who(
         known = said.get((namespace, who), _Said(Counter(), {}, None))
         if row["cluster"] not in locals_:
             key = _own_key(namespace, who, known)
-            return Who("remote", namespace, key.kind, key.name)
+            return Who("remote", namespace, key.kind, key.name, cluster=_text(row["cluster"]))
         found = _pod_end(namespace, who, known, inventory, names)
         if not _on_host_network(found, inventory):
             return found

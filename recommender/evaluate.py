@@ -8,7 +8,7 @@ and what those for hosts do to nodes is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -19,6 +19,7 @@ from recommender.acting import Acting, Kleene, acting, at
 from recommender.connectivity import By, Connection, beyond, connections
 from recommender.ends import Ends, ends
 from recommender.inventory import Inventory, Pod
+from recommender.known import Known
 from recommender.matrix import Matrix, matrix
 from recommender.model import (
     DIRECTIONS,
@@ -362,28 +363,25 @@ def evaluator(
     policies: Sequence[Policy],
     inventory: Inventory,
     *,
-    names: Mapping[str, frozenset[str]] | None = None,
+    told: Known | None = None,
     staged: bool = False,
     host_network: HostNetwork = "as nodes",
     beside: Iterable[Policy] = (),
-    entities: Mapping[str, frozenset[str]] | None = None,
 ) -> Evaluator:
     """An evaluator of `policies` over the pods, nodes and namespaces of an inventory.
 
     Args:
         policies: as the dialects parse them.
         inventory: who there is; policies that select nobody do nothing.
-        names: the addresses of DNS names; a rule on a name without any gives a null verdict.
+        told: what flows tell; a rule on a name without known addresses gives a null verdict.
         staged: whether staged policies act as if they were enforced, each in the place of the
             enforced one of its name; else they don't act.
         host_network: what host-network pods are to policies. The API leaves it open; nearly every
             network sees their nodes' addresses only, some govern them like other pods.
         beside: policies of another evaluator to compare with; the address space is then cut
             for these too, so that both have the same ends.
-        entities: the addresses of Cilium's `kube-apiserver` and `ingress`, beside those that the
-            inventory tells.
     """
-    world = universe(inventory, [*policies, *beside], names or {}, host_network, entities)
+    world = universe(inventory, [*policies, *beside], told or Known(), host_network)
     chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
     placed = place(chosen)
     return Evaluator(acting(world, placed), ends(world))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from recommender.dns import dns_ports, is_dns
 from recommender.frames import Row, workload_of
 from recommender.inventory import Inventory, WorkloadKey
+from recommender.mesh import Mesh, remote_key
 from recommender.model import (
     DIRECTIONS,
     AddressPeer,
@@ -24,8 +25,9 @@ from recommender.model import (
     NamePeer,
     Peer,
     PortSet,
+    Selector,
 )
-from recommender.selectors import Unit
+from recommender.selectors import Unit, is_lasting
 from recommender.words import Words
 
 # The names by which each workload asked for an address: by workload, then by address.
@@ -43,6 +45,21 @@ _NODES = ("host", "node")
 # What is asked of others: an echo. The other messages of ICMP belong to connections, which carry
 # them along (RFC 792, RFC 4443).
 ECHO = {"ICMP": 8, "ICMPv6": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What needs are told from, beside the edges.
+
+    `units` are what `selectors.units` returns for the inventory; `asked` the names by which
+    workloads asked for addresses; `mesh` the clusters that this one is connected with.
+    """
+
+    inventory: Inventory
+    units: Mapping[WorkloadKey, Unit]
+    words: Words
+    asked: Asked = field(default_factory=dict)
+    mesh: Mesh = field(default_factory=Mesh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +97,10 @@ class Needs:
     seen: set[Unit] = field(default_factory=set)
 
 
-def needs(
-    rows: Iterable[Row],
-    inventory: Inventory,
-    units: Mapping[WorkloadKey, Unit],
-    words: Words,
-    asked: Asked,
-) -> Needs:
-    """What the wanted edges ask of each unit.
-
-    Args:
-        rows: wanted edges, rows of what `classify.classified` returns.
-        inventory: of the same cluster.
-        units: what `selectors.units` returns for it.
-        words: of the dialect.
-        asked: the names by which workloads asked for addresses.
-    """
+def needs(rows: Iterable[Row], basis: Basis) -> Needs:
+    """What the wanted edges (rows of what `classify.classified` returns) ask of each unit."""
     found = Needs()
-    dns = dns_ports(inventory)
+    dns = dns_ports(basis.inventory)
     rows = list(rows)
     # The network learns a name's addresses from answers, so it must see the workload ask.
     asking = {workload_of(row, "client") for row in rows if is_dns(row, dns)}
@@ -105,17 +108,17 @@ def needs(
         for direction in DIRECTIONS:
             own, other = ("server", "client") if direction == "ingress" else ("client", "server")
             key = workload_of(row, own)
-            if key is None or key not in units:
+            if key is None or key not in basis.units:
                 continue
-            unit = units[key]
+            unit = basis.units[key]
             found.seen.add(unit)
-            ports, why = _ports(row, words, dns)
-            names = asked.get(key, {}) if key in asking and other == "server" else {}
-            peers, unnamed = _peers(row, other, unit, units, words, names)
+            ports, why = _ports(row, basis.words, dns)
+            names = basis.asked.get(key, {}) if key in asking and other == "server" else {}
+            peers, unnamed = _peers(row, other, unit, basis, names)
             if why or not peers:
                 found.losses.append(Loss(unit, row, why or unnamed))
             asks = direction == "egress" and is_dns(row, dns)
-            place = _place(row, other, units)
+            place = _place(row, other, basis.units)
             found.needs += [
                 Need(unit, direction, peer, ports, row, place, asks) for peer in peers if not why
             ]
@@ -147,21 +150,35 @@ def ports_of(row: Row) -> PortSet:
 
 
 def _peers(
-    row: Row,
-    role: str,
-    unit: Unit,
-    units: Mapping[WorkloadKey, Unit],
-    words: Words,
-    asked: Mapping[str, tuple[str, ...]],
+    row: Row, role: str, unit: Unit, basis: Basis, asked: Mapping[str, tuple[str, ...]]
 ) -> tuple[Sequence[Peer], str]:
     """One end of an edge as peers of `unit`, or why there is no word for it."""
+    words = basis.words
     if key := workload_of(row, role):
-        return (label_peer(units[key], unit.namespace, words),), ""
+        own = basis.mesh.cluster if words.clusters else None
+        of = basis.units[key]
+        return (_pods(of.selector, own, of.namespace, unit.namespace, words),), ""
+    if row[f"{role}_type"] == "remote":
+        return _remote(row, role, unit, basis)
     said = (peers for peers in _candidates(row, role, asked) if all(map(words.says, peers)))
     return next(said, ()), (
         f"{row[f'{role}_address']} is a node, and no ipBlock means a node on this network; a "
         "dialect of the network's own names nodes"
     )
+
+
+def _remote(row: Row, role: str, unit: Unit, basis: Basis) -> tuple[Sequence[Peer], str]:
+    """A pod of another cluster, by the labels that it was seen to bear."""
+    cluster, namespace, _, name = key = remote_key(row, role)
+    words, labels = basis.words, basis.mesh.remotes.get(key, {})
+    lasting = {k: v for k, v in labels.items() if is_lasting(k) and not words.hides(k)}
+    whose = f"{namespace}/{name} is a pod of cluster {cluster}"
+    if not words.clusters:
+        return (), f"{whose}, which a {words.title} cannot tell from ours"
+    if not lasting:
+        return (), f"{whose}, and the log shows no labels of it"
+    terms = And(tuple(In(f"pod:{k}", frozenset({v})) for k, v in sorted(lasting.items())))
+    return (_pods(terms, cluster, namespace, unit.namespace, words),), ""
 
 
 def _candidates(
@@ -183,8 +200,9 @@ def _place(row: Row, role: str, units: Mapping[WorkloadKey, Unit]) -> tuple[str,
     return "", "", str(row[f"{role}_address"])
 
 
-def label_peer(of: Unit, namespace: str, words: Words) -> Peer:
-    """A unit as a peer of policies in `namespace`."""
-    terms = of.selector.terms if isinstance(of.selector, And) else (of.selector,)
-    key = "meta:namespace" if of.namespace == namespace else words.namespace_key
-    return LabelPeer(And((In(key, frozenset({of.namespace})), *terms)))
+def _pods(selector: Selector, cluster: str | None, namespace: str, own: str, words: Words) -> Peer:
+    """Pods as a peer of policies in the namespace `own`."""
+    terms = selector.terms if isinstance(selector, And) else (selector,)
+    key = "meta:namespace" if namespace == own else words.namespace_key
+    where = [In("meta:cluster", frozenset({cluster}))] if cluster else []
+    return LabelPeer(And((*where, In(key, frozenset({namespace})), *terms)))

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from recommender.frames import Row
-from recommender.inventory import Inventory, WorkloadKey
+from recommender.inventory import WorkloadKey
 from recommender.model import (
     DIRECTIONS,
     AddressPeer,
@@ -35,7 +35,7 @@ from recommender.model import (
     Selector,
 )
 from recommender.names import joined
-from recommender.needs import Asked, Loss, Need, needs
+from recommender.needs import Basis, Loss, Need, needs
 from recommender.selectors import Unit
 from recommender.words import Words
 
@@ -76,28 +76,19 @@ class Scope:
         return chosen and namespace not in self.excluded
 
 
-def propose(
-    rows: Iterable[Row],
-    inventory: Inventory,
-    units: Mapping[WorkloadKey, Unit],
-    scope: Scope,
-    words: Words,
-    asked: Asked,
-) -> tuple[list[Proposal], list[Loss]]:
+def propose(rows: Iterable[Row], scope: Scope, basis: Basis) -> tuple[list[Proposal], list[Loss]]:
     """The least policies that keep the wanted edges working.
 
     Args:
         rows: wanted edges, rows of what `classify.classified` returns.
-        inventory: of the same cluster; every workload in scope gets a policy, seen or not.
-        units: what `selectors.units` returns for it.
-        scope: which namespaces and directions.
-        words: what the dialect can say.
-        asked: the names by which workloads asked for addresses.
+        scope: which namespaces and directions; every workload in scope gets a policy, seen or not.
+        basis: what they are told from, and in which words.
 
     Returns:
         Proposals by namespace and name; and the wanted edges that the dialect cannot say.
     """
-    found = needs(rows, inventory, units, words, asked)
+    units, words = basis.units, basis.words
+    found = needs(rows, basis)
     by_side: dict[tuple[Unit, Direction], list[Need]] = defaultdict(list)
     for need in found.needs:
         by_side[need.unit, need.direction].append(need)
@@ -248,6 +239,8 @@ def instant(value: Any) -> str:
 
 def named(row: Row, role: str) -> str:
     """One end of an edge, for people: `namespace/name`, or an address."""
+    if row[f"{role}_cluster"] is not None:
+        return f"{row[f'{role}_cluster']}:{row[f'{role}_namespace']}/{row[f'{role}_name']}"
     if row[f"{role}_namespace"] is not None:
         return f"{row[f'{role}_namespace']}/{row[f'{role}_name']}"
     return str(row[f"{role}_address"] or row[f"{role}_name"] or row[f"{role}_type"])

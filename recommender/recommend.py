@@ -15,7 +15,7 @@ from recommender.frames import of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.model import Policy
-from recommender.needs import Loss
+from recommender.needs import Basis, Loss
 from recommender.policies import is_name, supporting
 from recommender.propose import Proposal, Scope, propose
 from recommender.replay import Replayed, replay
@@ -61,14 +61,12 @@ def recommendation(
         PolicyError: the API server would refuse what is to be written.
     """
     words, inventory = writer.words, watched.inventory
-    of_workloads = units(inventory, words.hides)
+    basis = Basis(inventory, units(inventory, words.hides), words, watched.asked, watched.mesh)
     wanted = of_class(watched.edges, "wanted")
-    proposals, lost = propose(wanted, inventory, of_workloads, scope, words, watched.asked)
+    proposals, lost = propose(wanted, scope, basis)
     manifests = tuple(tuple(writer.render(p.policy)) if _takes(p) else () for p in proposals)
     policies = _read_back(proposals, manifests, inventory, writer.assumed)
-    judge = evaluator(
-        policies, inventory, names=watched.names, entities=watched.entities, staged=True
-    )
+    judge = evaluator(policies, inventory, told=watched.known, staged=True)
     unsaid = {id(loss.row) for loss in lost}
     replayed = list(replay(judge, [row for row in wanted if id(row) not in unsaid]))
     return Recommendation(

@@ -37,6 +37,11 @@ def is_volatile(key: str) -> bool:
     return _NEVER.fullmatch(key) is not None
 
 
+def is_lasting(key: str) -> bool:
+    """Whether a label key changes neither between pods nor with a release."""
+    return not is_volatile(key) and _RELEASE.fullmatch(key) is None
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """Workloads that one selector stands for; more than one only where nothing tells them apart.

@@ -68,7 +68,7 @@ def surplus(
 def _known_addresses(watched: Watched) -> dict[str, str]:
     """Why an address that was not seen may be permitted beside one that was."""
     nodes = dict.fromkeys(watched.inventory.node_of_address, "an entity means nodes together")
-    entities = {at for some in watched.entities.values() for at in some}
+    entities = {at for some in watched.known.entities.values() for at in some}
     named = {at for some in watched.names.values() for at in some}
     return {
         **dict.fromkeys(named, "a DNS name means all its addresses"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple, assert_never
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from recommender.addresses import Address, Atoms, address, span
 from recommender.inventory import Inventory, Node, Pod
+from recommender.known import Known
 from recommender.model import (
     AddressPeer,
     AllOf,
@@ -43,7 +44,6 @@ from recommender.model import (
 )
 
 Mask = int
-Names = Mapping[str, frozenset[str]]
 _GLOB = re.compile(r"[?[]")  # what has a meaning to fnmatch, and none in a DNS name
 
 
@@ -80,15 +80,14 @@ def bits(given: Mask, size: int) -> npt.NDArray[np.bool_]:
 class Universe:
     """The numbered ends of one inventory, the address space cut by the blocks in question.
 
-    `names` and `entities` have the addresses that are known of each. `nodes` are those of the
-    inventory and those that pods name; `node_ends` are a node's atoms and host-network pods;
-    `points` are the addresses of pods, sorted, with their ends. `plain` are the pods with an
-    address of their own, `hosts` those on their node's; `lost` have none.
+    `told` is what flows tell beside it. `nodes` are those of the inventory and those that pods
+    name; `node_ends` are a node's atoms and host-network pods; `points` are the addresses of pods,
+    sorted, with their ends. `plain` are the pods with an address of their own, `hosts` those on
+    their node's; `lost` have none.
     """
 
     inventory: Inventory
-    names: Names
-    entities: Names
+    told: Known
     atoms: Atoms
     pods: tuple[Pod, ...]
     nodes: dict[str, Node]
@@ -143,7 +142,9 @@ class Universe:
                 return Truth(self.plain & ~inner.may, self.plain & ~inner.sure)
             case Has(key=key) | In(key=key) | Text(key=key):
                 if key == "meta:cluster":  # No inventory says its cluster's name.
-                    return Truth(0, self.plain)
+                    own = self.told.cluster
+                    sure = self.plain if own and selector.matches({key: own}) else 0
+                    return Truth(sure, sure if own else self.plain)
                 found = 0
                 for value, pods in self.labels(key).items():
                     if selector.matches({key: value}):
@@ -234,7 +235,7 @@ class Universe:
             "world-ipv4": self.outside & self.inside(["0.0.0.0/0"]),
             "world-ipv6": self.outside & self.inside(["::/0"]),
             "cluster": self.plain | nodes,
-            "ingress": self.inside(sorted(self.entities.get("ingress", ()))),
+            "ingress": self.inside(sorted(self.told.entities.get("ingress", ()))),
             # No end of these kinds is in an inventory.
             **dict.fromkeys(("none", "init", "health", "unmanaged"), 0),
         }
@@ -253,7 +254,7 @@ class Universe:
 
     def _apiserver(self) -> Mask:
         # kubeadm and its likes run the API server as a host-network pod with this label.
-        found = self.inside(sorted(self.entities.get("kube-apiserver", ()))) & ~self.plain
+        found = self.inside(sorted(self.told.entities.get("kube-apiserver", ()))) & ~self.plain
         for pod in self.pods:
             if pod.host_network and pod.labels.get("component") == "kube-apiserver":
                 found |= self.node_ends.get(node_of(pod) or "", 0)
@@ -263,8 +264,8 @@ class Universe:
         found: set[str] = set()
         lost = False
         for name in names:
-            known = [each for each in self.names if _name_matches(name, each)]
-            found.update(at for each in known for at in self.names[each])
+            known = [each for each in self.told.names if _name_matches(name, each)]
+            found.update(at for each in known for at in self.told.names[each])
             lost = lost or not known
         sure = self.inside(sorted(found)) & self.outside
         return Truth(sure, self.outside if lost else sure)
@@ -277,11 +278,10 @@ class Universe:
 def universe(
     inventory: Inventory,
     policies: Iterable[Policy],
-    names: Names,
+    told: Known,
     host_network: HostNetwork = "as nodes",
-    entities: Names | None = None,
 ) -> Universe:
-    """The ends of an inventory, cut by the blocks of these policies, `names` and `entities`."""
+    """The ends of an inventory, cut by the blocks of these policies and by what flows tell."""
     pods = tuple(inventory.pods[key] for key in sorted(inventory.pods))
     if host_network == "as pods":
         pods = tuple(replace(pod, host_network=False) for pod in pods)
@@ -290,8 +290,7 @@ def universe(
         if (name := node_of(pod)) and name not in nodes:
             nodes[name] = Node(name, {}, pod.node_addresses)
     blocks = {block for policy in policies for block in _blocks(policy)}
-    placed = entities or {}
-    blocks |= {at for each in (names, placed) for addresses in each.values() for at in addresses}
+    blocks |= {at for each in (told.names, told.entities) for some in each.values() for at in some}
     own = {name: {a for a in node.addresses if address(a)} for name, node in nodes.items()}
     atoms = Atoms.cut([*blocks, *(a for addresses in own.values() for a in addresses)])
     count, size = len(pods), len(pods) + len(atoms)
@@ -309,8 +308,7 @@ def universe(
     full = (1 << size) - 1
     return Universe(
         inventory=inventory,
-        names=names,
-        entities=placed,
+        told=told,
         atoms=atoms,
         pods=pods,
         nodes=nodes,

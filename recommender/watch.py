@@ -24,7 +24,9 @@ from recommender.decisions import Decision
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.enough import Thresholds, quiet_nodes
 from recommender.inventory import Inventory, WorkloadKey
+from recommender.known import Known
 from recommender.meaning import Meaning, meaning
+from recommender.mesh import Mesh, mesh_of
 from recommender.needs import Asked
 from recommender.objects import read_inventory
 from recommender.window import Window, window
@@ -39,7 +41,8 @@ class Watched:
 
     `hourly` is EDGES by hour, `meaning` what they mean; `inventory` is the given one, or made of
     the flows where `from_flows`; `reports` when each node reported (see `edges.reports`); `names`
-    are the outside addresses that DNS names were seen to have, `asked` who asked for which.
+    are the outside addresses that DNS names were seen to have, `asked` who asked for which;
+    `mesh` the clusters that it is connected with.
     """
 
     cluster: str
@@ -49,6 +52,7 @@ class Watched:
     reports: pd.DataFrame
     names: Mapping[str, frozenset[str]]
     asked: Asked
+    mesh: Mesh
     meaning: Meaning
 
     @property
@@ -57,16 +61,16 @@ class Watched:
         return self.meaning.edges
 
     @cached_property
-    def entities(self) -> dict[str, frozenset[str]]:
-        """The addresses at which Cilium's entities were seen that no inventory places."""
-        found: dict[str, frozenset[str]] = {}
+    def known(self) -> Known:
+        """What the flows tell beside the inventory."""
+        entities: dict[str, frozenset[str]] = {}
         for kind, entity in (("apiserver", "kube-apiserver"), ("ingress", "ingress")):
             at = [
                 self.hourly.loc[self.hourly[f"{role}_type"] == kind, f"{role}_address"].dropna()
                 for role in ("client", "server")
             ]
-            found[entity] = frozenset(str(address) for some in at for address in some)
-        return found
+            entities[entity] = frozenset(str(address) for some in at for address in some)
+        return Known(self.names, entities, self.mesh.cluster)
 
 
 def watch(
@@ -109,6 +113,7 @@ def watch(
         reports=folded.reports,
         names=folded.names,
         asked=folded.asked,
+        mesh=folded.mesh,
         meaning=found,
     )
 
@@ -174,6 +179,7 @@ class _Folded(NamedTuple):
     reports: pd.DataFrame
     names: dict[str, frozenset[str]]
     asked: dict[WorkloadKey, dict[str, tuple[str, ...]]]
+    mesh: Mesh
 
 
 def _folded(
@@ -183,12 +189,13 @@ def _folded(
     objects = known or inventory_of_flows(sighted)
     calls = folding.fetch(folding.outside_calls(flows), backend)
     servers = folding.fetch(folding.api_servers(flows), backend)["address"]
-    ends = ibis.memtable(resolve(sighted, calls, objects, frozenset(servers)))
+    who = resolve(sighted, calls, objects, frozenset(servers))
+    ends = ibis.memtable(who)
     hourly = folding.fetch(folding.edges(flows, ends), backend)
     reports = folding.fetch(folding.reports(flows), backend)
     names = _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
     asked = _asked(folding.fetch(folding.asked_names(flows, ends), backend))
-    return _Folded(chosen, objects, hourly, reports, names, asked)
+    return _Folded(chosen, objects, hourly, reports, names, asked, mesh_of(sighted, who))
 
 
 def window_of(watched: Watched, thresholds: Thresholds | None = None) -> Window:

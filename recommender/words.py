@@ -41,6 +41,7 @@ class Words:
     entities: bool = False
     names: bool = False
     sibling_names: int = 0
+    clusters: bool = False
     namespace_key: str = "meta:namespace"
     apart: Callable[[Peer, str], Hashable] = together
     hides: Callable[[str], bool] = hides_nothing

@@ -1,6 +1,7 @@
 """Proposals in every dialect: exact, the same from both logs, read back as they were meant."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,27 @@ def test_any_traffic_is_allowed_exactly_in_the_dialects_of_networks(
     assert permitted(out, inventory) == truth(simulation)
 
 
-def sample(tmp_path: Path, dialect: str, *more: str, form: str = "hubble") -> Path:
-    asked = ("--store", tmp_path / "store", "--inventory", "data/samples/inventory.yaml")
-    run("ingest", f"data/samples/{form}", "--store", tmp_path / "store")
-    run("recommend", *asked, "--out", tmp_path / "out", "--dialect", dialect, *more)
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the samples' Hubble log."""
+    path = tmp_path_factory.mktemp("samples") / "store"
+    run("ingest", "data/samples/hubble", "--store", path)
+    return path
+
+
+Sample = Callable[..., Path]
+
+
+@pytest.fixture
+def sample(store: Path, tmp_path: Path) -> Sample:
+    """The samples' proposals, in a dialect and with more options."""
+
+    def written(dialect: str, *more: str) -> Path:
+        asked = ("--store", store, "--inventory", "data/samples/inventory.yaml")
+        run("recommend", *asked, "--out", tmp_path / "out", "--dialect", dialect, *more)
+        return tmp_path / "out"
+
+    return written
 
 
 def spec(out: Path, name: str) -> dict[str, Any]:
@@ -136,8 +153,8 @@ def spec(out: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_cilium_says_entities_names_and_icmp(tmp_path: Path) -> None:
-    out = sample(tmp_path, "cilium")
+def test_cilium_says_entities_names_and_icmp(sample: Sample) -> None:
+    out = sample("cilium")
     agent = spec(out, "flowpolicy-log-agent")["egress"]
     assert [e["toEntities"] for e in agent if "toEntities" in e] == [["host"], ["kube-apiserver"]]
     gateway = spec(out, "flowpolicy-gateway")["egress"]
@@ -152,8 +169,8 @@ def test_cilium_says_entities_names_and_icmp(tmp_path: Path) -> None:
     assert {s["why"] for s in index["surplus"]} == {"DNS is kept on UDP and TCP"}
 
 
-def test_calico_says_icmp_and_groups_addresses_in_network_sets(tmp_path: Path) -> None:
-    out = sample(tmp_path, "calico")
+def test_calico_says_icmp_and_groups_addresses_in_network_sets(sample: Sample) -> None:
+    out = sample("calico")
     sets = {d["metadata"]["name"]: d for d in documents(out) if d["kind"] == "NetworkSet"}
     name = "flowpolicy-gateway-egress-tcp-443"
     assert sets[name]["spec"]["nets"] == ["203.0.113.10/31", "203.0.113.12/32"]
@@ -164,14 +181,14 @@ def test_calico_says_icmp_and_groups_addresses_in_network_sets(tmp_path: Path) -
     assert json.loads((out / "recommendation.json").read_text())["lost"] == []
 
 
-def test_only_calico_enterprise_names_domains(tmp_path: Path) -> None:
-    out = sample(tmp_path, "calico", "--calico-enterprise")
+def test_only_calico_enterprise_names_domains(sample: Sample) -> None:
+    out = sample("calico", "--calico-enterprise")
     destinations = [rule["destination"] for rule in spec(out, "flowpolicy-gateway")["egress"]]
     assert {"domains": ["api.payments.example"], "ports": [443]} in destinations
 
 
-def test_what_kubernetes_cannot_say_is_listed_by_workload(tmp_path: Path) -> None:
-    out = sample(tmp_path, "kubernetes", "--network", "cilium")
+def test_what_kubernetes_cannot_say_is_listed_by_workload(sample: Sample) -> None:
+    out = sample("kubernetes", "--network", "cilium")
     lost = json.loads((out / "recommendation.json").read_text())["lost"]
     said = {(each["workload"], each["protocol"], each["server"]) for each in lost}
     nodes = {(w, p, s) for w, p, s in said if w == "data/log-agent"}
@@ -187,8 +204,8 @@ def nodes_of_the_sample() -> list[str]:
     return [f"192.168.10.{number}" for number in (11, 12, 13)]
 
 
-def test_a_staged_form_is_judged_as_if_it_were_in_force(tmp_path: Path) -> None:
-    out = sample(tmp_path, "calico", "--rollout", "staged", "--tier", "platform", "--order", "7.5")
+def test_a_staged_form_is_judged_as_if_it_were_in_force(sample: Sample) -> None:
+    out = sample("calico", "--rollout", "staged", "--tier", "platform", "--order", "7.5")
     policies = [d for d in documents(out) if d["kind"] != "NetworkSet"]
     assert {d["kind"] for d in policies} == {"StagedNetworkPolicy"}
     assert all(d["spec"]["stagedAction"] == "Set" for d in policies)
@@ -196,8 +213,8 @@ def test_a_staged_form_is_judged_as_if_it_were_in_force(tmp_path: Path) -> None:
     assert all(d["metadata"]["name"].startswith("platform.flowpolicy-") for d in policies)
 
 
-def test_an_audit_form_turns_no_default_deny_on(tmp_path: Path) -> None:
-    out = sample(tmp_path, "cilium", "--rollout", "audit")
+def test_an_audit_form_turns_no_default_deny_on(sample: Sample) -> None:
+    out = sample("cilium", "--rollout", "audit")
     flags = [d["spec"]["enableDefaultDeny"] for d in documents(out)]
     assert flags == [{"ingress": False, "egress": False}] * len(flags)
     assert permitted_everything(out)
@@ -249,3 +266,60 @@ def test_names_are_joined_only_where_asked_by_the_stated_rule() -> None:
     assert found["*.s3.example.com"] == tuple(names[:3])
     assert list(found) == ["*.s3.example.com", "x.com", "y.com", "z.com"]
     assert joined(found, 3) == found | {"*.s3.example.com": ("*.s3.example.com",)}
+
+
+def meshed(lines: list[str], address: str) -> list[str]:
+    """The lines, an outside address in them made a pod of another cluster."""
+    labels = {
+        "app": "edge",
+        "pod-template-hash": "abc12",
+        "io.kubernetes.pod.namespace": "front",
+        "io.cilium.k8s.policy.cluster": "far",
+    }
+    pod = {
+        "identity": 130000,
+        "cluster_name": "far",
+        "namespace": "front",
+        "labels": [f"k8s:{key}={value}" for key, value in labels.items()],
+        "pod_name": "edge-abc12-x7k2p",
+    }
+    found = []
+    for line in lines:
+        event = json.loads(line)
+        for end in ("source", "destination"):
+            if event["flow"]["IP"][end] == address:
+                event["flow"][end] = pod
+        found.append(json.dumps(event))
+    return found
+
+
+def test_pods_of_another_cluster_are_told_apart_by_cilium(tmp_path: Path) -> None:
+    cluster, simulation = boutique()
+    lines = meshed(simulation.hubble(), "198.51.100.7")
+    out, _ = proposed(tmp_path, "cilium", lines, cluster.objects)
+    label = "k8s:io.cilium.k8s.policy.cluster"
+    peers = [
+        peer["matchLabels"]
+        for document in documents(out)
+        for elements in ("ingress", "egress")
+        for element in document["spec"][elements]
+        for peer in (*element.get("fromEndpoints", ()), *element.get("toEndpoints", ()))
+    ]
+    far = [peer for peer in peers if peer[label] == "far"]
+    assert far == [
+        {label: "far", "k8s:io.kubernetes.pod.namespace": "front", "app": "edge"},
+    ]
+    assert {peer[label] for peer in peers} == {"far", "sim"}
+    assert json.loads((out / "recommendation.json").read_text())["lost"] == []
+
+
+def test_pods_of_another_cluster_are_a_loss_to_kubernetes(tmp_path: Path) -> None:
+    cluster, simulation = boutique()
+    lines = meshed(simulation.hubble(), "198.51.100.7")
+    out, _ = proposed(tmp_path, "kubernetes", lines, cluster.objects)
+    (lost,) = json.loads((out / "recommendation.json").read_text())["lost"]
+    assert lost["workload"] == "shop/frontend"
+    assert lost["client"] == "far:front/edge"
+    assert lost["why"].startswith(
+        "front/edge is a pod of cluster far, which a NetworkPolicy cannot"
+    )

@@ -11,6 +11,7 @@ from recommender.dialects import parse_policies
 from recommender.errors import InventoryError, QuestionError
 from recommender.evaluate import Evaluator, evaluator
 from recommender.inventory import Inventory, Namespace, Node, Pod, Service, WorkloadKey
+from recommender.known import Known
 from recommender.manifests import Manifest
 from recommender.model import (
     AllOf,
@@ -100,7 +101,7 @@ def judge(case: dict[str, Any], **options: Any) -> Evaluator:
     finding = case.get("finding")
     assert all(finding and finding in each.message for each in parsed.findings)
     names = {name: frozenset(found) for name, found in case.get("names", {}).items()}
-    return evaluator(parsed.policies, objects, names=names, **options)
+    return evaluator(parsed.policies, objects, told=Known(names or {}), **options)
 
 
 def cases() -> Iterator[Any]:

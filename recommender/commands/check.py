@@ -53,8 +53,7 @@ def command(
     judge = evaluator(
         given.policies,
         watched.inventory,
-        names=watched.names,
-        entities=watched.entities,
+        told=watched.known,
         staged=staged,
         host_network="as pods" if host_network == "pods" else "as nodes",
     )

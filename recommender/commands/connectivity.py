@@ -52,7 +52,7 @@ def command(
     judge = evaluator(
         given.policies,
         objects,
-        names=options.names(store, cluster),
+        told=options.known(store, cluster),
         staged=staged,
         host_network=hosts,
     )

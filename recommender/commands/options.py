@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recommender.decisions import Decision
     from recommender.dialects.writers import Network, Rollout
     from recommender.inventory import Inventory, Pod
+    from recommender.known import Known
     from recommender.model import HostNetwork, Policy
     from recommender.policies import PolicySet
 
@@ -248,13 +249,15 @@ def say_host_network(judged: HostNetwork, pods: Iterable[Pod]) -> None:
         )
 
 
-def names(store: str | None, cluster: str | None) -> Mapping[str, frozenset[str]]:
+def known(store: str | None, cluster: str | None) -> Known:
     """The addresses of DNS names that a store shows, where one is given."""
+    from recommender.known import Known
+
     if store is None:
-        return {}
+        return Known()
     from recommender.watch import names_seen
 
-    return names_seen(store, cluster)
+    return Known(names_seen(store, cluster))
 
 
 def done(strict: bool, *sets: PolicySet, answer: int = 0) -> None:

@@ -53,6 +53,7 @@ WORDS = Words(
     protocols=frozenset({*PORT_PROTOCOLS, *_FAMILIES}),
     entities=True,
     names=True,
+    clusters=True,
     apart=apart,
     hides=is_hidden,
 )
