@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from ingest.values import UnreadableError
@@ -76,15 +77,20 @@ class Lines:
     """The lines of a block, and what became of those that are no flow.
 
     Args:
+        block: the bytes of them all.
         count: of the lines.
+        starts: where each line begins in the block.
         todo: number, from 1, and bytes of each line that may be read.
         skipped: lines that are understood and no flow, by reason.
         rejects: lines that are not understood.
     """
 
     def __init__(self, block: bytes) -> None:
-        self.todo = list(enumerate(BytesIO(block).readlines(), 1))
-        self.count = len(self.todo)
+        lines = BytesIO(block).readlines()
+        self.block = block
+        self.count = len(lines)
+        self.starts = np.cumsum(np.fromiter(map(len, [b"", *lines]), np.int64, len(lines) + 1))
+        self.todo = list(enumerate(lines, 1))
         self.skipped: Counter[str] = Counter()
         self.rejects: list[Reject] = []
         # msgspec does not look at the bytes of text that it skips, so what is not UTF-8 is found

@@ -7,25 +7,15 @@ takes every spelling, and gives the same (a test compares the two on every line)
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.batch import Lines
-from ingest.hubble_pieces import (
-    ADDRESSES_MARK,
-    END,
-    PIECES,
-    SOURCE_MARK,
-    START,
-    TAIL_MARK,
-    TARGET_MARK,
-    TIME_LENGTH,
-    VALUES,
-    Pieces,
-)
+from ingest.hubble_cuts import SOURCE, SOURCE_IP, TARGET, TARGET_IP, TEMPLATE, Bytes, cut
+from ingest.hubble_pieces import PIECES, Pieces
 from ingest.hubble_rows import Reader, Row
 from ingest.hubble_signs import EPHEMERAL, Sign
 from ingest.values import MICROSECONDS, UnreadableError, second
@@ -63,56 +53,47 @@ def read(reader: Reader, lines: Lines, pieces: Pieces = PIECES) -> Rows:
         lines.read(other)
         return np.array(others, np.int64).reshape(-1, _WIDTH)
     pieces.begin(len(lines.todo))
-    found, texts, new = _known(lines, pieces)
-    columns, time = np.frombuffer(found, np.int64).reshape(-1, 8).T, _microseconds(texts)
-    is_good = (time >= 0) & (columns[6:] <= _HIGHEST_PORT).all(axis=0)
-    bad = set(columns[0, ~is_good].tolist())
-    for number, line in new + [at for at in lines.todo if bad and at[0] in bad]:
-        lines.give(other, number, line)
-    rows = _rows(reader, pieces, columns[:, is_good], time[is_good], lines)
+    places, found, time = _known(lines, pieces)
+    is_other = np.ones(len(lines.todo), np.bool_)
+    is_other[places] = False
+    for place in np.flatnonzero(is_other).tolist():
+        lines.give(other, *lines.todo[place])
+    rows = _rows(reader, pieces, found, time, lines)
     return np.concatenate([rows, np.array(others, np.int64).reshape(-1, _WIDTH)])
 
 
-def _known(lines: Lines, pieces: Pieces) -> tuple[array[int], bytearray, list[tuple[int, bytes]]]:
-    """Lines that hold nothing new.
+def _known(lines: Lines, pieces: Pieces) -> tuple[Rows, Rows, Rows]:
+    """Lines of which all pieces are known.
 
     Returns:
-        Of each its number, then those of template, source and destination and their addresses,
-        and both ports; their times, TIME_LENGTH bytes each; and all other lines.
+        Their places among those to do; of each its number, then those of template, source and
+        destination and their addresses, and both ports; and their times.
     """
-    found, times, new = array("q"), bytearray(), []
-    start_of, values_of, add = START.match, VALUES.match, found.extend
-    templates, ends, addresses = pieces.templates, pieces.ends, pieces.addresses
-    outer = TIME_LENGTH + len(END)
-    for at in lines.todo:
-        line = at[1]
-        find = line.find
-        # As in hubble_pieces._cut.
-        if (
-            (start := start_of(line))
-            and (at_ip := find(ADDRESSES_MARK, begin := start.end())) > 0
-            and (values := values_of(line, at_ip))
-            and line[-outer:] == (time := start[1]) + END
-        ):
-            source_ip, target_ip, middle, source_port, target_port = values.groups()
-            end = values.end()
-            source = find(SOURCE_MARK, end)
-            target = find(TARGET_MARK, source)
-            tail = find(TAIL_MARK, target)
-            try:
-                add((
-                    at[0],
-                    templates[line[begin:at_ip], middle, line[end:source], line[tail:-outer]],
-                    ends[line[source:target]], ends[line[target:tail]],
-                    addresses[source_ip], addresses[target_ip], int(source_port), int(target_port),
-                ))  # fmt: skip
-                times += time
-                continue
-            except KeyError:
-                pass
-        new.append(at)
-        pieces.learn(line)
-    return found, times, new
+    numbers = np.fromiter((number for number, _ in lines.todo), np.int64, len(lines.todo))
+    cuts = cut(lines.block, [line for _, line in lines.todo], lines.starts[numbers - 1])
+    texts, columns = cuts.texts, cuts.pieces.T
+    kinds, templates = _distinct(cuts.pieces[:, TEMPLATE])
+    found = np.stack([
+        numbers[cuts.lines],
+        _each(kinds, lambda n: pieces.template(tuple(texts[at] for at in templates[n]))),
+        *(_each(columns[at], lambda n: pieces.end(texts[n])) for at in (SOURCE, TARGET)),
+        *(_each(columns[at], lambda n: pieces.address(texts[n])) for at in (SOURCE_IP, TARGET_IP)),
+        cuts.source_port,
+        cuts.target_port,
+    ])  # fmt: skip
+    time = _microseconds(cuts.time)
+    is_good = (found >= 0).all(axis=0) & (time >= 0) & (found[6:] <= _HIGHEST_PORT).all(axis=0)
+    return cuts.lines[is_good], found[:, is_good], time[is_good]
+
+
+def _distinct(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[list[int]]]:
+    """The place of each row among the distinct ones, and these."""
+    type_ = pa.binary(rows.itemsize * rows.shape[1])
+    buffer = pa.py_buffer(np.ascontiguousarray(rows))
+    found = pa.Array.from_buffers(type_, len(rows), [None, buffer]).dictionary_encode()
+    distinct = np.frombuffer(b"".join(found.dictionary.to_pylist()), rows.dtype)
+    numbers = np.frombuffer(found.indices.buffers()[1], np.int32, len(rows))
+    return numbers, distinct.reshape(-1, rows.shape[1]).tolist()
 
 
 def _rows(reader: Reader, pieces: Pieces, found: Rows, time: Rows, lines: Lines) -> Rows:
@@ -166,7 +147,7 @@ def _rows(reader: Reader, pieces: Pieces, found: Rows, time: Rows, lines: Lines)
                      src_port, dst_port, rare, one], axis=1)  # fmt: skip
 
 
-def _each(codes: Rows, number: Callable[[int], int]) -> Rows:
+def _each(codes: Rows | NDArray[np.int32], number: Callable[[int], int]) -> Rows:
     """The number for each code, asked for once a distinct code."""
     numbers = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
     distinct = np.flatnonzero(np.bincount(codes))
@@ -188,9 +169,8 @@ def _turned(reply: Rows, source: Rows, target: Rows) -> tuple[Rows, Rows]:
     return np.where(is_reply, target, source), np.where(is_reply, source, target)
 
 
-def _microseconds(texts: bytearray) -> Rows:
-    """`instant` of texts of TIME_LENGTH bytes each; -1 where it takes a closer look."""
-    table = np.frombuffer(texts, np.uint8).reshape(-1, TIME_LENGTH)
+def _microseconds(table: Bytes) -> Rows:
+    """`instant` of texts of TIME_LENGTH bytes, one a row; -1 where it takes a closer look."""
     digits = (table[:, _DIGIT_PLACES] - 48).astype(np.int64)  # what is below "0" wraps around
     is_ok = (table[:, _MARK_PLACES] == _MARKS).all(axis=1) & (digits <= 9).all(axis=1)
     hour, minute, sec = (digits[:, n] * 10 + digits[:, n + 1] for n in (8, 10, 12))

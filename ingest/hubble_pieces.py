@@ -1,37 +1,26 @@
-"""Lines of Hubble cut into pieces that repeat and the few values that differ on every line.
+"""What the pieces of Hubble's lines say (see `hubble_cuts`), each found out once.
 
-    {"flow":{"time":"TIME","uuid":"UUID", HEAD "IP":{"source":"IP","destination":"IP" MIDDLE PORT,
-    "destination_port":PORT TRANSPORT "source":{...}, "destination":{...}, TAIL TIME"}
-
-A line whose pieces were all met before is known without decoding it. That is as safe as decoding:
-an end is a whole JSON value, and the other pieces, a template, are tried with stand-ins for all
+A line of which all pieces are known is known without decoding it. That is as safe as decoding: an
+end is a whole JSON value, and the other pieces, a template, are tried with stand-ins for all
 values. Where the careful reader finds each stand-in as the value that it stands for, any other
-values of the same form in the same places are read the same, wherever the marks were found.
+values of the same form in the same places are read the same, wherever the line was cut.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ingest import hubble_ends
 from ingest.batch import TROUBLE
-from ingest.hubble_rows import PORTS, Reader
+from ingest.hubble_cuts import UUID_KEYS
+from ingest.hubble_rows import ADDRESSES, PORTS, Reader
 from ingest.hubble_wire import LINE, shape_of
 from ingest.values import address, check_keys
 
-Template = tuple[bytes, bytes, bytes, bytes]  # head, middle, transport, tail
-TIME_LENGTH = len("2026-03-02T08:00:00.123456789Z")
-START = re.compile(rb'\{"flow":\{"time":"([0-9T:.Z-]{30})"(?:, ?"uuid":"[0-9a-f-]{32,36}")?, ?')
-VALUES = re.compile(
-    rb'"IP":\{"source":"([0-9a-f.:]+)", ?"destination":"([0-9a-f.:]+)"'
-    rb'([^l]*l4":\{"[A-Z]+":\{"source_port":)(0|[1-9][0-9]{0,4})'
-    rb', ?"destination_port":(0|[1-9][0-9]{0,4})(?=[,}])'
-)
-ADDRESSES_MARK, TAIL_MARK = b'"IP":{"source":"', b'"Type":'
-SOURCE_MARK, TARGET_MARK = b'"source":{', b'"destination":{'
-END = b'"}\n'
+Template = tuple[bytes, ...]
+_END = re.compile(rb'"(?:source|destination)":(\{.*\}), ?', re.DOTALL)
+_ADDRESS = re.compile(rb"[0-9a-f.:]+")
 _LIMIT_BYTES = 32 << 20
 _FREE = 1_000  # templates
 
@@ -43,19 +32,11 @@ class Kind(NamedTuple):
     node: bytes
 
 
-class Cut(NamedTuple):
-    """A line in pieces."""
-
-    template: Template
-    source: bytes
-    target: bytes
-    addresses: tuple[bytes, bytes]
-
-
 class Pieces:
     """Pieces by their bytes, each with its number: its place among what the pieces say.
 
-    They are kept from block to block, for they say the same in each.
+    They are kept from block to block, for they say the same in each. -1 is the number of what is
+    not known.
     """
 
     def __init__(self) -> None:
@@ -63,9 +44,9 @@ class Pieces:
 
     def clear(self) -> None:
         """Forget all."""
-        self.templates: dict[Template, int] = {}
-        self.ends: dict[bytes, int] = {}
-        self.addresses: dict[bytes, int] = {}
+        self._templates: dict[Template, int] = {}
+        self._ends: dict[bytes, int] = {}
+        self._addresses: dict[bytes, int] = {}
         self._kind_numbers: dict[Kind, int] = {}
         self.kinds: list[Kind] = []
         self.end_values: list[bytes] = []
@@ -79,77 +60,73 @@ class Pieces:
             self.clear()
         self._lines += lines
 
-    def learn(self, line: bytes) -> None:
-        """Remember the pieces of a line; of one that is not in the usual form, nothing."""
-        cut = _cut(line)
-        if cut is None:
-            return
-        with suppress(*TROUBLE):
-            flow = LINE.decode(line).flow or {}
-            self._learn_end(b"source", cut.source, flow)
-            self._learn_end(b"destination", cut.target, flow)
-            for said in cut.addresses:
-                if said not in self.addresses and address(said.decode()) is not None:
-                    self.addresses[said] = len(self.address_texts)
-                    self.address_texts.append(said)
-                    self._bytes += 2 * len(said)
-            # Where few lines are like others, learning costs more than it saves.
-            if cut.template in self.templates or len(self.templates) > _FREE + self._lines // 4:
-                return
-            kind = _kind(cut.template) if shape_of(flow).columns else None
-            if kind is not None:
-                self.templates[cut.template] = self._kind_number(kind)
-                self._bytes += sum(map(len, cut.template))
-
-    def _kind_number(self, kind: Kind) -> int:
-        number = self._kind_numbers.get(kind)
+    def end(self, piece: bytes) -> int:
+        """The number of `"source":{...},` or `"destination":{...},` among `end_values`."""
+        number = self._ends.get(piece)
         if number is None:
-            reader = Reader(None)  # which raises where it understands no such line
-            reader.sign(kind.sign)
-            reader.place(kind.node, None)
-            number = self._kind_numbers[kind] = len(self.kinds)
-            self.kinds.append(kind)
+            number = -1
+            if (found := _END.fullmatch(piece)) and _is_end(found[1]):
+                number = len(self.end_values)
+                self.end_values.append(found[1])
+            self._ends[piece] = number
+            self._bytes += 2 * len(piece)
         return number
 
-    def _learn_end(self, key: bytes, piece: bytes, flow: dict[str, Any]) -> None:
-        if piece in self.ends:
-            return
-        value = bytes(flow.get(key.decode(), b""))
-        whole = b'"%s":%s,' % (key, value)
-        if piece in (whole, whole + b" "):
-            hubble_ends.end(value)
-            self.ends[piece] = len(self.end_values)
-            self.end_values.append(value)
+    def address(self, piece: bytes) -> int:
+        """The number of an address among `address_texts`."""
+        number = self._addresses.get(piece)
+        if number is None:
+            number = -1
+            if _is_address(piece):
+                number = len(self.address_texts)
+                self.address_texts.append(piece)
+            self._addresses[piece] = number
             self._bytes += 2 * len(piece)
+        return number
+
+    def template(self, pieces: Template) -> int:
+        """The number of a template among `kinds`."""
+        number = self._templates.get(pieces)
+        if number is None:
+            # Where few lines are like others, trying costs more than it saves.
+            if len(self._templates) > _FREE + self._lines // 4:
+                return -1
+            number = self._templates[pieces] = self._kind_number(pieces)
+            self._bytes += sum(map(len, pieces))
+        return number
+
+    def _kind_number(self, template: Template) -> int:
+        try:
+            kind = _kind(template)
+            if kind is None:
+                return -1
+            if kind not in self._kind_numbers:
+                reader = Reader(None)  # which raises where it understands no such line
+                reader.sign(kind.sign)
+                reader.place(kind.node, None)
+                self._kind_numbers[kind] = len(self.kinds)
+                self.kinds.append(kind)
+        except TROUBLE:
+            return -1
+        return self._kind_numbers[kind]
 
 
 PIECES = Pieces()
 
 
-def _cut(line: bytes) -> Cut | None:
-    """The line in pieces, as hubble_bulk cuts it; None where it has another form."""
-    start = START.match(line)
-    if start is None:
-        return None
-    at = line.find(ADDRESSES_MARK, start.end())
-    found = VALUES.match(line, at) if at >= 0 else None
-    if found is None or line[-TIME_LENGTH - len(END) :] != start[1] + END:
-        return None
-    source_ip, target_ip, middle, _, _ = found.groups()
-    source = line.find(SOURCE_MARK, found.end())
-    target = line.find(TARGET_MARK, source)
-    tail = line.find(TAIL_MARK, target)
-    return Cut(
-        (
-            line[start.end() : at],
-            middle,
-            line[found.end() : source],
-            line[tail : -TIME_LENGTH - len(END)],
-        ),
-        line[source:target],
-        line[target:tail],
-        (source_ip, target_ip),
-    )
+def _is_end(value: bytes) -> bool:
+    try:
+        hubble_ends.end(value)
+    except TROUBLE:
+        return False
+    return True
+
+
+def _is_address(text: bytes) -> bool:
+    try:
+        return _ADDRESS.fullmatch(text) is not None and address(text.decode()) is not None
+    except TROUBLE:
+        return False
 
 
 def _kind(template: Template) -> Kind | None:
@@ -164,45 +141,33 @@ def _kind(template: Template) -> Kind | None:
 
 
 def _tried(template: Template, digit: str) -> Kind | None:
-    head, middle, transport, tail = template
-    time, later = (b"200%s-01-01T00:00:0%d.000000000Z" % (digit.encode(), n) for n in (1, 2))
-    source_ip, target_ip = b"10.0.0.%s" % digit.encode(), b"10.0.1.%s" % digit.encode()
+    one = digit.encode()
+    time, later = (b"200%s-01-01T00:00:0%d.000000000Z" % (one, n) for n in (1, 2))
+    uuid = one * 32 if template[1] in UUID_KEYS else b""
+    addresses = b"10.0.0." + one, b"10.0.1." + one
     ports = 100 + int(digit), 200 + int(digit)
-    source_end, target_end = (b'{"identity":%d}' % port for port in ports)
-    uuid = digit.encode() * 32
-    addresses = b'{"source":"%s","destination":"%s"' % (source_ip, target_ip)
-    line = (
-        b'{"flow":{"time":"%s","uuid":"%s",%s"IP":%s%s%d,"destination_port":%d%s'
-        b'"source":%s,"destination":%s,%s%s"}'
-        % (
-            time,
-            uuid,
-            head,
-            addresses,
-            middle,
-            *ports,
-            transport,
-            source_end,
-            target_end,
-            tail,
-            later,
-        )
-    )
+    ends = [b'{"identity":%d}' % port for port in ports]
+    values = [time, uuid, *addresses, *(b"%d" % port for port in ports),
+              b'"source":%s,"destination":%s,' % tuple(ends), later, b""]  # fmt: skip
+    line = b"".join(piece + value for piece, value in zip(template, values, strict=True))
+    if (not uuid and template[1]) or not line.endswith(later + b'"}\n'):
+        return None
     if digit == "1":  # the other has the same keys
-        check_keys(line)
+        check_keys(line[:-1])
     said = LINE.decode(line)
     flow = said.flow or {}
     shape = shape_of(flow)
     if shape.columns is None or not said.node_name or said.camel_node_name:
         return None
     found_time, ip, l4, source, target, *facts = map(bytes, shape.columns(flow))
-    found = PORTS.fullmatch(l4)
+    usual_ip, usual_l4 = ADDRESSES.fullmatch(ip), PORTS.fullmatch(l4)
     if (
-        found is None
-        or (int(found[2]), int(found[3])) != ports
+        usual_ip is None
+        or usual_ip.groups() != addresses
+        or usual_l4 is None
+        or (int(usual_l4[2]), int(usual_l4[3])) != ports
         or (found_time, bytes(said.time)) != (b'"%s"' % time, b'"%s"' % later)
-        or not ip.startswith(addresses)
-        or (source, target) != (source_end, target_end)
+        or [source, target] != ends
     ):
         return None
-    return Kind((shape, b",".join(facts), found[1], found[4]), bytes(said.node_name))
+    return Kind((shape, b",".join(facts), usual_l4[1], usual_l4[4]), bytes(said.node_name))
