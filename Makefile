@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RIVALS := .rivals
+ORACLES := .oracles
 OUT := out
 FUZZ_SECONDS ?= 60
 
@@ -25,6 +26,10 @@ $(RIVALS)/.made: rivals.txt
 	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check -r rivals.txt
 	@touch $@
 
+$(ORACLES)/%: tests/oracles/%/go.mod tests/oracles/%/*.go
+	@mkdir -p $(ORACLES)
+	cd tests/oracles/$* && go build -ldflags '-s -w' -o $(CURDIR)/$@ .
+
 demo: $(VENV)/.run  ## From the sample logs to checked policies and a diff, in ./out
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh $(OUT)
 
@@ -39,6 +44,8 @@ pytest: $(VENV)/.dev  ## Tests only
 	$(BIN)/python -m pytest -n auto -q
 
 rivals: $(RIVALS)/.made  ## Install what agreement and benchmarks compare with
+
+oracles: $(ORACLES)/cilium $(ORACLES)/calico  ## Build the policy engines of Cilium and Calico (needs Go)
 
 agreement: $(VENV)/.dev $(RIVALS)/.made  ## Judge 2,000 drawn clusters as network-config-analyzer does
 	AGREEMENT_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/test_agreement.py
@@ -78,6 +85,6 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 	  --no-emit-package flowpolicy --upgrade pyproject.toml -o constraints.txt
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) $(RIVALS) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RIVALS) $(ORACLES) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest rivals agreement format golden samples fuzz bench lock clean protocols
+.PHONY: help demo test check pytest rivals oracles agreement format golden samples fuzz bench lock clean protocols
