@@ -14,6 +14,7 @@ from recommender.report.lines import printable
 COMMANDS = {
     "ingest": "Read flow logs into a store.",
     "compact": "Join the small files of a store, and remove old days.",
+    "snapshot": "Keep what the running cluster holds; never a Secret.",
     "edges": "Show who talks to whom.",
     "patterns": "Show roles, odd edges, and whether it was watched long enough.",
     "decide": "Accept or reject edges, with who, why and until when.",

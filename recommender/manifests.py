@@ -112,6 +112,14 @@ def document_text(body: Any) -> str:
     return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100))
 
 
+def list_text(bodies: Sequence[dict[str, Any]], *, is_json: bool) -> str:
+    """Objects as one `List`, as `kubectl get -o yaml` or `-o json` prints it."""
+    body = {"apiVersion": "v1", "kind": "List", "items": list(bodies)}
+    if is_json:
+        return json.dumps(body, indent=1) + "\n"
+    return str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
+
+
 def _texts(path: str | Path, may_be_empty: bool) -> Iterator[tuple[str, str]]:
     if str(path) == "-":
         yield "standard input", sys.stdin.read()

@@ -23,8 +23,9 @@ from recommender.inventory import (
     Workload,
     WorkloadKey,
 )
-from recommender.manifests import Manifest, read_manifests
+from recommender.manifests import Manifest
 from recommender.model import Labels
+from recommender.origins import read_objects
 from recommender.owners import (
     Owner,
     fields,
@@ -61,12 +62,13 @@ _NODE_ADDRESS_NOTES = re.compile(
 def read_inventory(paths: Sequence[str | Path]) -> Inventory:
     """The cluster's objects from files and folders of YAML or JSON, Lists included.
 
-    Takes what `kubectl get ... -A -o yaml` prints, or a folder of manifests without pods.
+    Takes what `kubectl get ... -A -o yaml` prints, a folder of manifests without pods, `live:` or
+    `snapshots:STORE` (see `origins`).
 
     Raises:
         InventoryError: a path cannot be read, or holds no object that can be used.
     """
-    manifests, problems = read_manifests(paths)
+    manifests, problems = read_objects(paths)
     inventory = inventory_of(manifests, tuple(str(problem) for problem in problems))
     if not inventory.workloads and not inventory.namespaces:
         where = ", ".join(str(path) for path in paths)

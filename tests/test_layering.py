@@ -18,7 +18,7 @@ HOMES = {
     "google.protobuf": ("ingest.live", "ingest.live_protocols", "ingest.protocols."),
     "upath": ("ingest.places",),
     "click": ("recommender.cli", "recommender.commands."),
-    "kubernetes": ("recommender.inventory",),
+    "kubernetes": ("recommender.cluster",),
     "sklearn": ("recommender.patterns",),
     "ibis": ("recommender.edges", "recommender.watch"),
     "ruamel": ("recommender.report.",),

@@ -30,7 +30,8 @@ inventory = click.option(
     multiple=True,
     metavar="PATH",
     help="Cluster objects: what `kubectl get ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol "
-    "-A -o yaml` prints, or a folder of manifests. May be given several times.",
+    "-A -o yaml` prints, a folder of manifests, `live:` for the running cluster, or "
+    "`snapshots:STORE`. May be given several times.",
 )
 cluster = click.option(
     "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
