@@ -79,7 +79,9 @@ def recommendation(
         lost=tuple(lost),
         replayed=len(replayed),
         denied=tuple(r for r in replayed if r.verdict.allow is not True),
-        surplus=tuple(surplus(judge, watched, proposals, [r.row for r in replayed])),
+        surplus=tuple(
+            surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
+        ),
     )
 
 

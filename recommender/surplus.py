@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from recommender.dns import dns_ports, is_dns
@@ -28,7 +28,11 @@ class Surplus:
 
 
 def surplus(
-    judge: Evaluator, watched: Watched, proposals: Sequence[Proposal], wanted: Sequence[Row]
+    judge: Evaluator,
+    watched: Watched,
+    proposals: Sequence[Proposal],
+    wanted: Sequence[Row],
+    protocols: Iterable[str],
 ) -> Iterator[Surplus]:
     """Connections with a governed end that are permitted beyond the wanted ones."""
     seen, kept = _seen(watched, wanted)
@@ -48,7 +52,7 @@ def surplus(
     known = _known_addresses(watched)
     # Policies see host-network pods as their nodes, whose addresses have rows of their own.
     on_hosts = {str(k) for k, w in watched.inventory.workloads.items() if w.host_network}
-    for row in judge.connectivity(by="workload"):
+    for row in judge.connectivity(by="workload", protocols=sorted(protocols)):
         if row.src not in isolated["egress"] and row.dst not in isolated["ingress"]:
             continue
         if row.src in on_hosts or row.dst in on_hosts:

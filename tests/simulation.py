@@ -39,6 +39,7 @@ class Simulation:
     seed: int = 1
     hours: int = 48
     with_host: bool = True
+    names: dict[str, str] = field(default_factory=dict)  # of outside addresses
     wanted: set[tuple[str, str, str, int]] = field(default_factory=set)
     connections: list[Connection] = field(default_factory=list)
 
@@ -166,11 +167,13 @@ class Simulation:
         layer: dict[str, Any] = {"source_port": ports[0], "destination_port": ports[1]}
         if c.protocol == "TCP":
             layer["flags"] = flags
+        if c.protocol == "ICMP":  # the port of a connection is its type, 8; 0 is left out
+            layer = {} if reply else {"type": c.port}
         flow: dict[str, Any] = {
             "time": c.time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "verdict": verdict,
             "IP": {"source": ips[0], "destination": ips[1], "ipVersion": "IPv4"},
-            "l4": {c.protocol: layer},
+            "l4": {"ICMPv4" if c.protocol == "ICMP" else c.protocol: layer},
             "source": src,
             "destination": dst,
             "Type": "L3_L4",
@@ -190,6 +193,9 @@ class Simulation:
                 "trace_reason": "REPLY" if reply else "NEW" if "SYN" in flags else "ESTABLISHED",
                 "is_reply": reply,
             }
+        for side, address in zip(("source", "destination"), ips, strict=True):
+            if address in self.names:
+                flow[f"{side}_names"] = [self.names[address]]
         return {"flow": flow, "node_name": f"sim/{node}", "time": flow["time"]}
 
     def _end(self, end: Pod | str, *, local: bool, node: str | None) -> dict[str, Any]:
@@ -240,10 +246,10 @@ class Simulation:
                 **self._calico_end("source", c.src),
                 "source_port": None,
                 **self._calico_end("dest", c.dst),
-                "dest_port": c.port,
+                "dest_port": None if c.protocol == "ICMP" else c.port,
                 "dest_service_namespace": "-", "dest_service_name": "-",
                 "dest_service_port": "-", "dest_service_port_num": None,
-                "dest_domains": None,
+                "dest_domains": self.names.get(str(c.dst)),
                 "proto": c.protocol.lower(),
                 "action": action,
                 "reporter": reporter,
