@@ -1,13 +1,15 @@
 """Times `ingest.load` against DuckDB and hubble-audit2policy on the same synthetic Hubble log.
 
     python -m benchmarks.ingest [--lines 300000] [--workers 2] [--repeat 3]
+    python -m benchmarks.ingest --flat [--gigabytes 0.1 1 4]
 
 The log is made from a seed: pods with the labels, node labels, both observation points and replies
 of a Cilium 1.19 exporter file, about 2 KB a line; a second one has 1 % of its lines torn. DuckDB
 reads the columns that flowpolicy needs with `read_json` and writes them as zstd Parquet: it turns
 no reply around, keeps no reject, and one torn line ends its read. hubble-audit2policy reads the log
-into counts of distinct flows. All take turns in one run. The figures are for a person to read: no
-test asserts on time.
+into counts of distinct flows. All take turns in one run. `--flat` reads logs of growing size with
+`flowpolicy ingest` alone. Peak memory is that of all its processes at one moment, with what they
+share counted once. The figures are for a person to read: no test asserts on time.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import duckdb
 
 from ingest.load import load
 from ingest.store import open_store
@@ -159,10 +161,33 @@ def write_log(path: Path, lines: int, bad: float, seed: int) -> None:
             file.write((text[:500] if chance.random() < bad else text) + "\n")
 
 
-def _peak_mib() -> float:
-    """Peak memory of this process and of the largest other one."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+def _tree(process: str) -> Iterator[str]:
+    """The numbers of a process and of all below it; Linux alone tells them."""
+    yield process
+    for children in Path("/proc", process, "task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _tree(child)
+
+
+def _memory_mib(process: str) -> float:
+    """Memory of a process now, with its share of what others have as well."""
+    said = Path("/proc", process, "smaps_rollup").read_text()
+    return int(said.partition("Pss:")[2].split()[0]) / 1024
+
+
+def _peak_mib(log: Path, store: Path, workers: int | None) -> float:
+    """Peak memory of `flowpolicy ingest` and its worker processes, looked at 20 times a second."""
+    command = [sys.executable, "-m", "recommender.cli", "ingest", str(log), "--store", str(store)]
+    command += [] if workers is None else ["--workers", str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0.0
+    while process.poll() is None:
+        with suppress(OSError, ValueError, IndexError):  # one that has just ended
+            peak = max(peak, sum(map(_memory_mib, _tree(str(process.pid)))))
+        time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: failed")
+    return peak
 
 
 def _ours(log: Path, store: Path, workers: int | None) -> None:
@@ -171,6 +196,8 @@ def _ours(log: Path, store: Path, workers: int | None) -> None:
 
 
 def _duckdb(log: Path, out: Path) -> None:
+    import duckdb  # not at the top: worker processes of ours would import it too
+
     duckdb.sql("SET enable_progress_bar = false")
     duckdb.sql(RIVAL.format(log=log, out=out))
 
@@ -191,6 +218,34 @@ def _compiled() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.ingest", *sys.argv[1:]], kept)
 
 
+def _write_long_log(path: Path, part: bytes, copies: int) -> None:
+    """A log of so many copies of a part of it, each an hour later."""
+    with path.open("wb") as file:
+        for number in range(copies):
+            when = f"{START + timedelta(hours=number):%Y-%m-%dT%H:}"
+            file.write(part.replace(f"{START:%Y-%m-%dT%H:}".encode(), when.encode()))
+
+
+def _flat(gigabytes: Sequence[float], workers: int | None) -> None:
+    """Print what logs of these sizes take."""
+    with tempfile.TemporaryDirectory() as name:
+        log, store = Path(name, "events.log"), Path(name, "store")
+        write_log(log, 45_000, 0.0, seed=7)
+        part = log.read_bytes()
+        for size in gigabytes:
+            _write_long_log(log, part, max(1, round(size * 1e9 / len(part))))
+            shutil.rmtree(store, ignore_errors=True)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            began = time.perf_counter()
+            peak = _peak_mib(log, store, workers)
+            seconds = time.perf_counter() - began
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            read = log.stat().st_size / 1e9
+            print(f"{read:6.2f} GB: {seconds:7.2f} s, {busy / read:5.2f} s of processor time a GB, "
+                  f"peak {peak:,.0f} MiB", flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Make the logs, read them with all, print the figures."""
     _compiled()
@@ -198,7 +253,12 @@ def main() -> None:
     options.add_argument("--lines", type=int, default=300_000)
     options.add_argument("--workers", type=int, default=None)
     options.add_argument("--repeat", type=int, default=3)
+    options.add_argument("--flat", action="store_true")
+    options.add_argument("--gigabytes", type=float, nargs="+", default=[0.1, 1, 4])
     given = options.parse_args()
+    if given.flat:
+        _flat(given.gigabytes, given.workers)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log, torn, store = folder / "events.log", folder / "torn.log", folder / "store"
@@ -215,7 +275,7 @@ def main() -> None:
                 began = time.perf_counter()
                 run()
                 seconds.setdefault(who, []).append(time.perf_counter() - began)
-        peak = _peak_mib()
+        peak = _peak_mib(log, folder / "looked-at", given.workers)
         began = time.perf_counter()
         _peer(log, folder / "policies")
         seconds["hubble-audit2policy"] = [time.perf_counter() - began]
@@ -231,7 +291,7 @@ def main() -> None:
         print(f"1 % torn lines cost {best['flowpolicy, 1 % torn'] / best['flowpolicy']:.2f} times")
         rival = (folder / "rival.parquet").stat().st_size / given.lines
         print(f"{parquet / count:.1f} bytes of Parquet a flow; DuckDB {rival:.1f}")
-        print(f"peak of this process (DuckDB's work among it) and a worker: {peak:,.0f} MiB")
+        print(f"peak memory of flowpolicy and its worker processes: {peak:,.0f} MiB")
 
 
 if __name__ == "__main__":

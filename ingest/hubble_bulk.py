@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.batch import Lines
-from ingest.hubble_cuts import SOURCE, SOURCE_IP, TARGET, TARGET_IP, TEMPLATE, Bytes, cut
+from ingest.hubble_cuts import INTERFACE, SOURCE, SOURCE_IP, TARGET, TARGET_IP, TEMPLATE, Bytes, cut
 from ingest.hubble_pieces import PIECES, Pieces
 from ingest.hubble_rows import Reader, Row
 from ingest.hubble_signs import EPHEMERAL, Sign
@@ -81,8 +81,10 @@ def _known(lines: Lines, pieces: Pieces) -> tuple[Rows, Rows, Rows]:
         cuts.source_port,
         cuts.target_port,
     ])  # fmt: skip
+    interface = _each(columns[INTERFACE], lambda n: pieces.interface(texts[n]))
     time = _microseconds(cuts.time)
-    is_good = (found >= 0).all(axis=0) & (time >= 0) & (found[6:] <= _HIGHEST_PORT).all(axis=0)
+    is_good = (found >= 0).all(axis=0) & (interface == 0)
+    is_good &= (time >= 0) & (found[6:] <= _HIGHEST_PORT).all(axis=0)
     return cuts.lines[is_good], found[:, is_good], time[is_good]
 
 

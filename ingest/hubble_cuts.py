@@ -2,11 +2,11 @@
 
     {"flow":{"time":" TIME ","uuid":" UUID ",...,"IP":{"source":" IP ","destination":" IP
     ","ipVersion":"IPv4"},"l4":{"TCP":{"source_port": PORT ,"destination_port": PORT ...}},
-    "source":{...}, "destination":{...}, "Type":...,"time":" TIME "}
+    "source":{...}, "destination":{...}, "Type":...,"interface": {...} ,...,"time":" TIME "}
 
-What stands between two values is a piece, and so is an end. Few pieces differ, so Arrow's hash
-table numbers them, which is ten times as fast as looking at each line in Python. The marks only
-say where to look: nothing here makes sure that a line means what its pieces seem to say.
+What stands between two values is a piece, and so is an end or an interface. Few pieces differ, so
+Arrow's hash table numbers them, which is ten times as fast as looking at each line in Python. The
+marks only say where to look: nothing here makes sure that a line means what its pieces seem to say.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ _END = len(b'"}\n')
 _HEAD = _START + TIME_LENGTH
 _ADDRESSES = b'"IP":{"source":"'
 _SOURCE, _TARGET, _TAIL = b'"source":{', b'"destination":{', b'"Type":'
+_INTERFACE = b'"interface":'
 UUID_KEYS = (b'","uuid":"', b'", "uuid":"')
 _ADDRESS_KEY = len(b'","destination":"')
 _PORT_KEY, _TARGET_PORT_KEY = len(b'"source_port":'), len(b',"destination_port":')
 _MARGIN = 128  # bytes behind the ports, and more than any value and key here are long
 _LONGEST_UUID, _LONGEST_ADDRESS, _LONGEST_PORT = 36, 45, 5
 
-# Pieces of a line in order; what is None is a value, or lies between lines.
-TEMPLATE = [0, 2, 4, 6, 8, 10, 12, 15, 17]
-SOURCE_IP, TARGET_IP, SOURCE, TARGET = 5, 7, 13, 14
-_WIDTH = 19
-_IS_PIECE = np.isin(np.arange(_WIDTH), [*TEMPLATE, SOURCE_IP, TARGET_IP, SOURCE, TARGET])
+# Places of the pieces of a line; at the others are values, and what lies between two lines. A line
+# without an interface has nothing there and in the piece behind it.
+TEMPLATE = [0, 2, 4, 6, 8, 10, 12, 15, 17, 19]
+SOURCE_IP, TARGET_IP, SOURCE, TARGET, INTERFACE = 5, 7, 13, 14, 16
+_WIDTH = 21
+_IS_PIECE = np.isin(np.arange(_WIDTH), [*TEMPLATE, SOURCE_IP, TARGET_IP, SOURCE, TARGET, INTERFACE])
 
 
 def _others(alphabet: bytes) -> NDArray[np.bool_]:
@@ -85,7 +87,7 @@ def cut(block: bytes, lines: Sequence[bytes], starts: Numbers) -> Cuts:
     found = np.flatnonzero((marks >= _HEAD).all(axis=0) & (ends - marks[1] >= _MARGIN))
     start = starts[found]
     end = start + ends[found]
-    addresses, port, source, target, tail = marks[:, found] + start
+    addresses, port, source, target, tail, interface, interface_end = marks[:, found] + start
     window = _Windows(block)
     uuid = start + _HEAD
     for key in UUID_KEYS:
@@ -101,22 +103,28 @@ def cut(block: bytes, lines: Sequence[bytes], starts: Numbers) -> Cuts:
     target_port_at = source_port_end + _TARGET_PORT_KEY
     target_port_at += window.read(target_port_at - 1, 1)[:, 0] == ord('"')
     target_port, target_port_end = window.number(target_port_at)
+    later = end - _END - TIME_LENGTH
+    is_interface = window.has(interface - len(_INTERFACE), _INTERFACE)
+    interface = np.where(is_interface, interface, later)
+    interface_end = np.where(is_interface, interface_end, later)
     cuts = np.stack(
         [start, start + _START, start + _HEAD, uuid, uuid_end, source_ip, source_ip_end, target_ip,
          target_ip_end, port, source_port_end, target_port_at, target_port_end, source, target,
-         tail, end - _END - TIME_LENGTH, end - _END, end], axis=1
+         tail, interface, interface_end, later, end - _END, end], axis=1
     )  # fmt: skip
     time = window.read(start + _START, TIME_LENGTH)
-    is_cut = (np.diff(cuts) >= 0).all(axis=1) & (
-        time == window.read(end - _END - TIME_LENGTH, TIME_LENGTH)
-    ).all(axis=1)
+    is_same_time = (time == window.read(later, TIME_LENGTH)).all(axis=1)
+    is_cut = is_same_time & (np.diff(cuts) >= 0).all(axis=1)
     pieces, texts = _numbered(block, cuts[is_cut])
     return Cuts(found[is_cut], pieces, texts, time[is_cut], source_port[is_cut],
                 target_port[is_cut])  # fmt: skip
 
 
 def _marks(lines: Sequence[bytes]) -> Numbers:
-    """Where the addresses, the source port, both ends and what follows them begin in each line."""
+    """Where the addresses, the source port, both ends and what follows them begin in each line.
+
+    And where the last object without another inside begins and ends, mostly the interface.
+    """
     found: list[int] = []
     add = found.append
     for line in lines:
@@ -128,7 +136,9 @@ def _marks(lines: Sequence[bytes]) -> Numbers:
         add(at := find(_SOURCE, at))
         add(at := find(_TARGET, find(b"}", at)))
         add(find(_TAIL, find(b"}", at)))
-    return np.array(found, np.int64).reshape(-1, 5).T
+        add(at := line.rfind(b"{"))
+        add(find(b"}", at) + 1)
+    return np.array(found, np.int64).reshape(-1, 7).T
 
 
 def _numbered(block: bytes, cuts: Numbers) -> tuple[NDArray[np.int32], list[bytes]]:

@@ -1,15 +1,18 @@
 """What the pieces of Hubble's lines say (see `hubble_cuts`), each found out once.
 
 A line of which all pieces are known is known without decoding it. That is as safe as decoding: an
-end is a whole JSON value, and the other pieces, a template, are tried with stand-ins for all
-values. Where the careful reader finds each stand-in as the value that it stands for, any other
-values of the same form in the same places are read the same, wherever the line was cut.
+end and an interface are whole JSON values, and the other pieces, a template, are tried with
+stand-ins for all values. Where the careful reader finds each stand-in as the value that it stands
+for, any other values of the same form in the same places are read the same, wherever the line was
+cut.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ingest import hubble_ends
 from ingest.batch import TROUBLE
@@ -47,6 +50,7 @@ class Pieces:
         self._templates: dict[Template, int] = {}
         self._ends: dict[bytes, int] = {}
         self._addresses: dict[bytes, int] = {}
+        self._interfaces: dict[bytes, int] = {}
         self._kind_numbers: dict[Kind, int] = {}
         self.kinds: list[Kind] = []
         self.end_values: list[bytes] = []
@@ -82,6 +86,14 @@ class Pieces:
                 self.address_texts.append(piece)
             self._addresses[piece] = number
             self._bytes += 2 * len(piece)
+        return number
+
+    def interface(self, piece: bytes) -> int:
+        """0 for an object of whatever members, or for none; nothing of it is kept."""
+        number = self._interfaces.get(piece)
+        if number is None:
+            number = self._interfaces[piece] = 0 if not piece or _is_object(piece) else -1
+            self._bytes += len(piece)
         return number
 
     def template(self, pieces: Template) -> int:
@@ -122,6 +134,14 @@ def _is_end(value: bytes) -> bool:
     return True
 
 
+def _is_object(value: bytes) -> bool:
+    try:
+        check_keys(value)
+        return isinstance(msgspec.json.decode(value), dict)
+    except TROUBLE:
+        return False
+
+
 def _is_address(text: bytes) -> bool:
     try:
         return _ADDRESS.fullmatch(text) is not None and address(text.decode()) is not None
@@ -147,8 +167,9 @@ def _tried(template: Template, digit: str) -> Kind | None:
     addresses = b"10.0.0." + one, b"10.0.1." + one
     ports = 100 + int(digit), 200 + int(digit)
     ends = [b'{"identity":%d}' % port for port in ports]
+    interface = b'{"index":%s}' % one if template[-2] else b""
     values = [time, uuid, *addresses, *(b"%d" % port for port in ports),
-              b'"source":%s,"destination":%s,' % tuple(ends), later, b""]  # fmt: skip
+              b'"source":%s,"destination":%s,' % tuple(ends), interface, later, b""]  # fmt: skip
     line = b"".join(piece + value for piece, value in zip(template, values, strict=True))
     if (not uuid and template[1]) or not line.endswith(later + b'"}\n'):
         return None
@@ -167,7 +188,7 @@ def _tried(template: Template, digit: str) -> Kind | None:
         or usual_l4 is None
         or (int(usual_l4[2]), int(usual_l4[3])) != ports
         or (found_time, bytes(said.time)) != (b'"%s"' % time, b'"%s"' % later)
-        or [source, target] != ends
+        or [source, target, bytes(flow.get("interface", b""))] != [*ends, interface]
     ):
         return None
     return Kind((shape, b",".join(facts), usual_l4[1], usual_l4[4]), bytes(said.node_name))

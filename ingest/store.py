@@ -60,6 +60,7 @@ _WRITING: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": [name for name in _STORED.names if name not in _PLAIN],
     "column_encoding": {"time": "DELTA_BINARY_PACKED"},
+    "write_statistics": ["time"],  # what readers leave out files by; of others they know the paths
 }
 _ROW_GROUP = 100_000  # rows that are held in memory when files are joined
 _LONGEST_VALUE = 120  # characters of a quoted cluster name in a path

@@ -800,6 +800,7 @@ MEMBERS = [
     '"l4":{"TCP":{"source_port":%(port)s,"destination_port":80,"flags":{"ACK":true}}}',
     '"source":%(from)s', '"destination":%(to)s', '"Type":"L3_L4"', '"node_name":"prod/node-1"',
     '"event_type":{"type":4}', '"trace_observation_point":"TO_ENDPOINT"', '"is_reply":%(reply)s',
+    '"interface":%(interface)s', '"Summary":"TCP Flags: ACK"',
 ]  # fmt: skip
 FORGED = [
     '"IP":{"source":"%(b)s","destination":"%(c)s"}',
@@ -814,6 +815,7 @@ FORGED = [
     '"uuid":"%(uuid)s"', '"Type":"L7"', '"Type":"SOCK"', '"event_type":{"type":7}', '"x":"%(odd)s"',
     '"x":"\\",\\"IP\\":{\\"source\\":\\"%(a)s\\""', '"x":"{\\"source\\":{"', '"is_reply":true',
     '"trace_reason":"REPLY"', '"reply":"no"', '"node_name":"b/\\u0000"', '"aggregate":{}',
+    '"interface":%(interface)s', '"x":{"interface":%(interface)s}', '"interface":0',
     '"source":{"x":%(from)s,"destination":%(to)s}', '"source":{"identity":2,"identity":3}',
 ]  # fmt: skip
 ENDS = [
@@ -834,6 +836,9 @@ VALUES = st.fixed_dictionaries(
         "uuid": mostly(["0" * 32, "e8bd1ea8-7f6d-419b-97d0-8e8e05e867a2"], "z"),
         "port": mostly([80, 40_000, 41_000], 0, 65_535, 65_536, 99_999),
         "reply": mostly(["false"], "true"),
+        "interface": mostly(
+            ['{"index":7}', '{"index":8,"name":"lxc0"}'], '{"a":1,"a":1}', '{"a":}', "{}"
+        ),
         "odd": mostly([""], "\\u0022", "\\\\", "{", "}"),
         **{key: mostly(["10.0.0.1", "10.0.0.2", "fd00::1"], "1.2.3") for key in "abc"},
         **{key: mostly(ENDS[:3], *ENDS[3:]) for key in ("from", "to")},
@@ -888,7 +893,7 @@ def test_a_part_of_a_flow_inside_another_part_is_not_taken_for_it(first, last, r
     ]
     text = '{"flow":{' + ",".join(members) + '},"node_name":"a","time":"%(time)s"}'
     values = {"time": TIME, "uuid": "0" * 32, "reply": "false", "b": "10.0.1.1", "real": real}
-    values |= {"from": ENDS[0], "to": ENDS[1]}
+    values |= {"from": ENDS[0], "to": ENDS[1], "interface": '{"index":7}'}
     changes = [{"a": "10.0.0.1", "port": 41_000}, {"a": "10.0.0.2", "port": 42_000}] * 3
     assert_quick_is_careful([text % {**values, **change} for change in changes])
 
