@@ -1,0 +1,125 @@
+"""Options of the commands that propose policies, and the proposal that they ask for."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recommender.commands import options
+from recommender.commands.edges import FROM_FLOWS
+
+if TYPE_CHECKING:
+    from recommender.dialects.writers import Form
+    from recommender.enough import Thresholds
+    from recommender.recommend import Recommendation
+
+_OPTIONS = (
+    options.store,
+    options.inventory,
+    options.form,
+    click.option(
+        "--namespace",
+        "namespaces",
+        multiple=True,
+        metavar="NS",
+        help="Propose for this namespace only. May be given several times.",
+    ),
+    click.option(
+        "--exclude-namespace",
+        "excluded",
+        multiple=True,
+        metavar="NS",
+        help="Propose nothing for this namespace. May be given several times.",
+    ),
+    click.option(
+        "--directions",
+        type=click.Choice(["both", "ingress", "egress"]),
+        default="both",
+        show_default=True,
+        help="Directions to isolate.",
+    ),
+    click.option(
+        "--learn-audited",
+        is_flag=True,
+        help="Take traffic that policy would have denied (audit mode) as wanted.",
+    ),
+    options.cluster,
+    options.decisions,
+    options.thresholds,
+)
+
+
+def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options; the command gets the proposals, every wanted edge replayed, as `found`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        store: str,
+        inventory: tuple[str, ...],
+        dialect: str,
+        form: Form,
+        namespaces: tuple[str, ...],
+        excluded: tuple[str, ...],
+        directions: str,
+        learn_audited: bool,
+        cluster: str | None,
+        decisions: str | None,
+        thresholds: Thresholds,
+        **rest: Any,
+    ) -> Any:
+        from recommender.dialects.writers import writer
+        from recommender.model import DIRECTIONS
+        from recommender.propose import Scope
+        from recommender.watch import watch
+
+        watched = watch(
+            store,
+            inventory,
+            cluster=cluster,
+            decisions=options.read_decisions(decisions),
+            audited=learn_audited,
+            in_force=True,
+        )
+        scope = Scope(
+            frozenset(namespaces),
+            frozenset(excluded),
+            tuple(d for d in DIRECTIONS if directions in ("both", d)),
+        )
+        _say(watched, scope)
+        return function(found=_proposed(watched, scope, writer(dialect, form), thresholds), **rest)
+
+    command = wrapped
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _say(watched: Any, scope: Any) -> None:
+    options.say_problems(watched.inventory)
+    for note in watched.meaning.notes:
+        options.say(note)
+    if watched.from_flows:
+        options.say(FROM_FLOWS)
+    if not len(watched.edges):
+        options.say("the store holds no edge; ingest a log with flows first")
+        sys.exit(3)
+    for name in sorted((scope.namespaces | scope.excluded) - watched.inventory.namespaces.keys()):
+        options.say(f"namespace {name} is not in the inventory")
+
+
+def _proposed(watched: Any, scope: Any, writer: Any, thresholds: Thresholds) -> Recommendation:
+    from ingest.errors import FlowpolicyError
+    from recommender.recommend import recommendation
+
+    found = recommendation(watched, scope, writer, thresholds)
+    if found.denied:
+        first = "; ".join(str(denied) for denied in found.denied[:3])
+        raise FlowpolicyError(
+            f"the proposals would deny {len(found.denied)} of {found.replayed} wanted edges, "
+            f"so nothing was written; first: {first}"
+        )
+    return found
