@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +60,9 @@ golden: $(VENV)/.dev  ## Rewrite the golden files; read the difference before yo
 protocols: $(VENV)/.dev  ## Generate the messages of the live protocols from their .proto files
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. ingest/protocols/*.proto
 
+report-assets:  ## Bundle the report's page from ./report (needs node; the bundle is committed)
+	cd report && npm ci --no-audit --no-fund && npm run build
+
 samples: $(VENV)/.run  ## Make data/samples anew (the same bytes each time)
 	$(BIN)/python data/samples/generate.py
 
@@ -87,4 +90,4 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(RIVALS) $(ORACLES) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest rivals oracles agreement format golden samples fuzz bench lock clean protocols
+.PHONY: help demo test check pytest report-assets rivals oracles agreement format golden samples fuzz bench lock clean protocols

@@ -21,8 +21,9 @@ model       Selector, Peer, Rule, Policy, Verdict
 dialects    policy APIs: parse and render, one file each
 evaluate    what a set of policies permits, and why (universe, tiers, acting, matrix, ends below it)
 replay      observed edges through policies
+rarefaction how many edges so many days would have shown
 diff        what changes between two sets of policies
 recommend   the whole way from a store to checked policies
-report      results as text and JSON
+report      results as text, JSON and a page
 commands    the command line, one file a command
 """

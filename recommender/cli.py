@@ -22,6 +22,7 @@ COMMANDS = {
     "connectivity": "List all that a set of policies permits.",
     "verdict": "Say whether one connection passes, and which rules decide it.",
     "diff": "Show what changes between two sets of policies.",
+    "report": "Write one page that shows it all in a browser.",
     "check": "Replay the logs: what would these policies deny.",
 }
 

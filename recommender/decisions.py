@@ -142,7 +142,7 @@ def decided(
             notes.append(f"no edge to decide: {decision}")
         for i in found:
             left[i] = False
-            if decision.what == "accept" and not _sayable(rows[i]):
+            if decision.what == "accept" and not is_sayable(rows[i]):
                 notes.append(f"cannot be accepted, for no policy can name its ends: {decision}")
                 continue
             outcomes[i] = _outcome(decision, today)
@@ -157,7 +157,8 @@ def _outcome(decision: Decision, today: date) -> tuple[str, str]:
     return ("wanted" if decision.what == "accept" else "rejected"), f"{decision.what}ed {by}"
 
 
-def _sayable(row: Row) -> bool:
+def is_sayable(row: Row) -> bool:
+    """Whether a policy can name both ends of an edge, its protocol and its port."""
     ends = all(
         row[f"{role}_type"] in _SAYABLE
         and (row[f"{role}_type"] == "workload" or row[f"{role}_address"] is not None)

@@ -103,7 +103,23 @@ def diff(
         staged: see there.
         host_network: see there.
     """
-    both = [
+    before, after = evaluators(
+        old, new, inventory, told=told, staged=staged, host_network=host_network
+    )
+    return compared(old, new, before, after, edges, by)
+
+
+def evaluators(
+    old: PolicySet,
+    new: PolicySet,
+    inventory: Inventory,
+    *,
+    told: Known | None = None,
+    staged: bool = False,
+    host_network: HostNetwork = "as nodes",
+) -> tuple[Evaluator, Evaluator]:
+    """An evaluator of each set, over the same ends and the same cuts of the address space."""
+    before, after = (
         evaluator(
             one.policies,
             inventory,
@@ -113,8 +129,19 @@ def diff(
             beside=other.policies,
         )
         for one, other in ((old, new), (new, old))
-    ]
-    before, after = both
+    )
+    return before, after
+
+
+def compared(
+    old: PolicySet,
+    new: PolicySet,
+    before: Evaluator,
+    after: Evaluator,
+    edges: pd.DataFrame | None,
+    by: By = "workload",
+) -> Diff:
+    """`diff` by evaluators that are there already, as `evaluators` makes them."""
     seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
     return Diff(
         by=by,

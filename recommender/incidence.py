@@ -84,6 +84,16 @@ def rarefied(y: Ints, bins: int, taken: int) -> float:
     return float(len(y) - _missed(y, bins, bins, taken).sum())
 
 
+def rarefied_error(y: Ints, bins: int, taken: int, exist: float) -> float:
+    """Standard error of `rarefied` for any `taken` bins drawn from where `exist` edges do.
+
+    Not for those of the window alone, so it does not fall to 0 at its end.
+    Source: Colwell, Mao & Chang 2004, equation 6.
+    """
+    shown = 1 - _missed(y, bins, bins, taken)
+    return math.sqrt(max(float((shown**2).sum() - shown.sum() ** 2 / exist), 0.0))
+
+
 def rarefied_coverage(y: Ints, bins: int, taken: int) -> float:
     """Coverage that `taken` bins, fewer than all, would have had, on average."""
     return float(1 - (y / y.sum() * _missed(y, bins, bins - 1, taken)).sum())

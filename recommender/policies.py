@@ -52,8 +52,19 @@ def read_policies(
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]
+    return _policy_set(given, problems, inventory)
+
+
+def in_force(inventory: Inventory) -> PolicySet:
+    """The policies among the inventory's own objects."""
+    return _policy_set(inventory.manifests, [], inventory)
+
+
+def _policy_set(
+    given: Sequence[Manifest], problems: list[Problem], inventory: Inventory
+) -> PolicySet:
     own, not_applied = _applied(given)
-    problems += not_applied
+    problems = [*problems, *not_applied]
     found = parse_policies([*supporting(own, inventory), *own], inventory)
     notes = [str(problem) for problem in problems]
     notes += [str(finding) for finding in found.findings]

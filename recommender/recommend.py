@@ -30,8 +30,8 @@ class Recommendation:
     """Proposals with the proof: how many wanted edges were replayed, and what else opens.
 
     `manifests` are those of each proposal, in their order; none where Kubernetes would not take
-    its names. `lost` are wanted edges for which the dialect has no words. `window` says whether it
-    was watched long enough.
+    its names. `policies` are what is read back from them. `lost` are wanted edges for which the
+    dialect has no words. `window` says whether it was watched long enough.
     """
 
     watched: Watched
@@ -40,6 +40,7 @@ class Recommendation:
     writer: Writer
     proposals: tuple[Proposal, ...]
     manifests: tuple[tuple[dict[str, Any], ...], ...]
+    policies: tuple[Policy, ...]
     lost: tuple[Loss, ...]
     replayed: int
     denied: tuple[Replayed, ...]
@@ -76,6 +77,7 @@ def recommendation(
         writer=writer,
         proposals=tuple(proposals),
         manifests=manifests,
+        policies=tuple(policies),
         lost=tuple(lost),
         replayed=len(replayed),
         denied=tuple(r for r in replayed if r.verdict.allow is not True),

@@ -88,6 +88,7 @@ def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
         "verdict",
         "diff",
         "check",
+        "report",
     ):
         epilog = command(name).epilog
         assert epilog is not None

@@ -17,8 +17,10 @@ from ruamel.yaml import YAML
 
 from ingest.errors import FlowpolicyError
 from recommender.frames import Row, of_class, records
+from recommender.manifests import Manifest
 from recommender.model import DIRECTIONS, Ports, Rule
 from recommender.needs import Loss
+from recommender.policies import PolicySet
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
 from recommender.report import patterns
@@ -90,6 +92,16 @@ def proposal_path(proposal: Proposal) -> Path:
     """Where the policy stands inside the folder."""
     name = proposal.policy.ref.name.removeprefix("flowpolicy-")
     return Path(proposal.namespace) / f"{name}.yaml"
+
+
+def proposed(recommendation: Recommendation) -> PolicySet:
+    """The policies that would be written, as the set that they are once applied."""
+    own = [
+        Manifest(str(proposal_path(proposal)), body)
+        for proposal, manifests in recommendation.written
+        for body in manifests
+    ]
+    return PolicySet(own, recommendation.policies)
 
 
 def manifest_text(manifests: Sequence[dict[str, Any]]) -> str:
