@@ -51,6 +51,12 @@ def test_every_command_in_the_readme_runs_in_its_order(workplace: Path) -> None:
     assert (workplace / "out" / "policies" / "recommendation.json").exists()
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_every_command_in_the_docs_runs_in_its_order(page: Path, workplace: Path) -> None:
+    for line in shown(page.read_text()):
+        run(line)
+
+
 def test_the_commands_that_need_a_server_or_a_bucket_have_the_options_that_are_shown() -> None:
     blocks = re.findall(r"```\n(flowpolicy .*?)```", README, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
