@@ -127,6 +127,18 @@ class Evaluator:
         note = f"pods disagree; so it is for {self.ends.name(src)} to {self.ends.name(dst)}"
         return Verdict(allow, tuple(_noted(why, note) for why in verdict.because))
 
+    def permits(self, src: str, dst: str, protocol: str, port: int | None) -> bool:
+        """Whether the verdict on a connection is true; told sooner, without the reasons."""
+        asked = self._asked(src, dst, protocol, port)
+        return bool(asked) and all(
+            self._always(s, d) is not None
+            or (
+                ports <= self.matrix.outcome(s, d, "egress")[0]
+                and ports <= self.matrix.outcome(d, s, "ingress")[0]
+            )
+            for s, d, ports in asked
+        )
+
     def to_change(self, src: str, dst: str, protocol: str, port: int | None) -> list[Reason]:
         """What stands between a connection and the opposite of its verdict, in the order it acts.
 

@@ -84,6 +84,7 @@ class Matrix:
     _fates: Numbers[Fate] = field(default_factory=Numbers, repr=False)
     _steps: dict[Hashable, int] = field(default_factory=dict, repr=False)
     _rows: dict[Hashable, Ids] = field(default_factory=dict, repr=False)
+    _rows_of: dict[tuple[int, Direction], Ids] = field(default_factory=dict, repr=False)
     _where: dict[Mask, Ids] = field(default_factory=dict, repr=False)
     _pairs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
@@ -160,6 +161,11 @@ class Matrix:
 
     def _side(self, subject: int, direction: Direction) -> Ids:
         """The fates of all ports between a subject and every class, in one direction."""
+        if (subject, direction) not in self._rows_of:
+            self._rows_of[subject, direction] = self._side_of(subject, direction)
+        return self._rows_of[subject, direction]
+
+    def _side_of(self, subject: int, direction: Direction) -> Ids:
         applying = self.acting.applying(subject)
         rules = [r for turn in self.acting.turns(applying, direction) for _, r in turn.rules]
         # Subjects with the same policies differ only by what rules ask of the subject itself.

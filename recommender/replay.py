@@ -15,7 +15,10 @@ from recommender.tiers import KUBERNETES
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """An edge and what the policies say of it; `row` is one of `classify.classified`."""
+    """An edge and what the policies say of it, with reasons where they don't allow it.
+
+    `row` is one of `classify.classified`.
+    """
 
     row: Row
     verdict: Verdict
@@ -75,5 +78,7 @@ def _verdict(judge: Evaluator, row: Row) -> Verdict | None:
         beside = [pod for pod in pods if row["server_address"] in pod.node_addresses]
         clients = [f"{pod.namespace}/{pod.name}" for pod in beside]
     server = exact_name(row, "server")
+    if clients and all(judge.permits(client, server, *asked(row)) for client in clients):
+        return Verdict(True, ())
     verdicts = [judge.verdict(client, server, *asked(row)) for client in clients]
     return next((v for v in verdicts if v.allow is not True), next(iter(verdicts), None))

@@ -295,6 +295,7 @@ def agrees(found: Evaluator, reference: Judge) -> None:
             expected = reference.allowed(s, d, protocol, port)
             verdict = found.verdict(src, dst, protocol, port)
             assert verdict.allow is (expected or exempt(s, d)), (src, dst, protocol, port, verdict)
+            assert found.permits(src, dst, protocol, port) is verdict.allow
             assert exempt(s, d) or ((protocol, port) in allowed) is expected
             if "/" in src and "/" in dst and src != dst:
                 intervals = listed.get((src, dst, protocol), ())
