@@ -58,6 +58,7 @@ def read(reader: Reader, lines: Lines, pieces: Pieces = PIECES) -> Rows:
     is_other[places] = False
     for place in np.flatnonzero(is_other).tolist():
         lines.give(other, *lines.todo[place])
+    lines.finish()
     rows = _rows(reader, pieces, found, time, lines)
     return np.concatenate([rows, np.array(others, np.int64).reshape(-1, _WIDTH)])
 
