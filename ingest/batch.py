@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain
@@ -82,24 +82,28 @@ class Lines:
         block: the bytes of them all.
         count: of the lines.
         starts: where each line begins in the block.
-        todo: number, from 1, and bytes of each line that may be read.
+        numbers: of the lines that may be read, from 1.
+        texts: their bytes.
         skipped: lines that are understood and no flow, by reason.
         rejects: lines that are not understood.
     """
 
     def __init__(self, block: bytes) -> None:
-        lines = BytesIO(block).readlines()
         self.block = block
-        self.count = len(lines)
-        self.starts = np.cumsum(np.fromiter(map(len, [b"", *lines]), np.int64, len(lines) + 1))
-        self.todo = list(enumerate(lines, 1))
+        self.texts = BytesIO(block).readlines()
+        self.count = len(self.texts)
+        self.numbers: Sequence[int] = range(1, self.count + 1)
+        lengths = np.fromiter(map(len, self.texts), np.int64, self.count)
+        self.starts = lengths.cumsum() - lengths
         self.skipped: Counter[str] = Counter()
         self.rejects: list[Reject] = []
         self._parts: dict[bytes, list[tuple[int, bytes]]] = {}  # by stream
         # msgspec does not look at the bytes of text that it skips, so what is not UTF-8 is found
         # here: once for the block, and line by line only in a block that has any.
         if not _is_utf8(block):
-            self.todo = [at for at in self.todo if self._is_text(*at)]
+            pairs = zip(self.numbers, self.texts, strict=True)
+            good = [pair for pair in pairs if self._is_text(*pair)]
+            self.numbers, self.texts = [n for n, _ in good], [line for _, line in good]
 
     def give(self, add: Callable[[int, bytes], str | None], number: int, line: bytes) -> None:
         """Give a line to `add`, which keeps a flow, returns why to skip it, or raises.
@@ -150,7 +154,7 @@ class Lines:
 
     def read(self, add: Callable[[int, bytes], str | None]) -> None:
         """Give every line to `add`."""
-        for number, line in self.todo:
+        for number, line in zip(self.numbers, self.texts, strict=True):
             self.give(add, number, line)
         self.finish()
 
