@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.values import UnreadableError
+from ingest.wrappers import PART
 
 TEXT_LIMIT = 2_000
 _SECRETS = re.compile(r"((?:headers|process_?args)[\\\"]*)\s*:.*", re.DOTALL | re.IGNORECASE)
@@ -80,26 +82,39 @@ class Lines:
         block: the bytes of them all.
         count: of the lines.
         starts: where each line begins in the block.
-        todo: number, from 1, and bytes of each line that may be read.
+        numbers: of the lines that may be read, from 1.
+        texts: their bytes.
         skipped: lines that are understood and no flow, by reason.
         rejects: lines that are not understood.
     """
 
     def __init__(self, block: bytes) -> None:
-        lines = BytesIO(block).readlines()
         self.block = block
-        self.count = len(lines)
-        self.starts = np.cumsum(np.fromiter(map(len, [b"", *lines]), np.int64, len(lines) + 1))
-        self.todo = list(enumerate(lines, 1))
+        self.texts = BytesIO(block).readlines()
+        self.count = len(self.texts)
+        self.numbers: Sequence[int] = range(1, self.count + 1)
+        lengths = np.fromiter(map(len, self.texts), np.int64, self.count)
+        self.starts = lengths.cumsum() - lengths
         self.skipped: Counter[str] = Counter()
         self.rejects: list[Reject] = []
+        self._parts: dict[bytes, list[tuple[int, bytes]]] = {}  # by stream
         # msgspec does not look at the bytes of text that it skips, so what is not UTF-8 is found
         # here: once for the block, and line by line only in a block that has any.
         if not _is_utf8(block):
-            self.todo = [at for at in self.todo if self._is_text(*at)]
+            pairs = zip(self.numbers, self.texts, strict=True)
+            good = [pair for pair in pairs if self._is_text(*pair)]
+            self.numbers, self.texts = [n for n, _ in good], [line for _, line in good]
 
     def give(self, add: Callable[[int, bytes], str | None], number: int, line: bytes) -> None:
-        """Give a line to `add`, which keeps a flow, returns why to skip it, or raises."""
+        """Give a line to `add`, which keeps a flow, returns why to skip it, or raises.
+
+        Lines are given in order, for a line that a container runtime cut up is put together first.
+        """
+        if line[:1] != b"{":
+            whole = self._joined(number, line)
+            if whole is None:
+                return
+            line = whole
         try:
             reason = "blank line" if line.isspace() else add(number, line)
         except TROUBLE as error:
@@ -107,6 +122,27 @@ class Lines:
         else:
             if reason is not None:
                 self.skipped[reason] += 1
+
+    def finish(self) -> None:
+        """After the last line was given: parts that no last part followed are rejects."""
+        for number, line in chain.from_iterable(self._parts.values()):
+            error = UnreadableError("partial line", "the container runtime cut the line up")
+            self.rejects.append(_reject(number, line, error))
+
+    def _joined(self, number: int, line: bytes) -> bytes | None:
+        """The whole line where this is its last part or all of it, else None."""
+        found = PART.match(line)
+        if found is None:
+            return line
+        parts = self._parts.setdefault(found[1], [])
+        if found[2] == b"P":
+            parts.append((number, line))
+            return None
+        texts = [PART.sub(b"", text, count=1).rstrip(b"\r\n") for _, text in parts]
+        if parts:
+            self.skipped["part of a line"] += len(parts)
+            parts.clear()
+        return b"".join([*texts, line[found.end() :]])
 
     def _is_text(self, number: int, line: bytes) -> bool:
         try:
@@ -118,8 +154,9 @@ class Lines:
 
     def read(self, add: Callable[[int, bytes], str | None]) -> None:
         """Give every line to `add`."""
-        for number, line in self.todo:
+        for number, line in zip(self.numbers, self.texts, strict=True):
             self.give(add, number, line)
+        self.finish()
 
 
 def _is_utf8(block: bytes) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,8 @@ def read_block(task: Task) -> Outcome:
     state: State = "new" if place.known is None else "known"
     if {reject.reason for reject in batch.rejects} == {"torn last line"} and batch.lines == 1:
         state = "torn"
+    elif place.longer is not None and state == "new" and _is_copy(store, batch):
+        place, state = replace(place, name=place.longer.name), "known"
     if state == "new":
         with as_store_error(store):
             store.write_flows(place.name, batch.flows)
@@ -125,31 +127,44 @@ class _Place:
         known: the record of the block that has its lines already.
         older: what the block replaces: shorter blocks that it begins with.
         joined: a block that it begins with and can't replace; what follows has another place.
+        longer: a longer block with the same first line, of which it may be an old copy.
     """
 
     name: str
     known: BlockRecord | None = None
     older: list[tuple[int, str]] = field(default_factory=list)
     joined: BlockRecord | None = None
+    longer: BlockRecord | None = None
 
 
 def _place(store: Store, task: Task, first: bytes, data: bytes) -> _Place:
+    longer = None
     for number in count():
         name = block_name(first, task.cluster, task.format, number)
         record = store.block(name)
         if record is None:
-            return _Place(name)
+            return _Place(name, longer=longer)
         if record.holds(len(data), digest(data)):
             return _Place(name, known=record)
-        if record.length < len(data) and digest(data[: record.length]) == record.digest:
+        if record.length > len(data):
+            longer = record
+        elif record.length < len(data) and digest(data[: record.length]) == record.digest:
             if record.is_joined:
                 return _Place(name, joined=record)
-            return _Place(name, older=[*record.older, (record.length, record.digest)])
+            older = [*record.older, (record.length, record.digest)]
+            return _Place(name, older=older, longer=longer)
     raise AssertionError
 
 
 def _parse(task: Task, data: bytes) -> Batch:
     return FORMATS[task.format].parse(data, cluster=task.cluster)
+
+
+def _is_copy(store: Store, batch: Batch) -> bool:
+    """Whether the store has the flows of a block that begins as a longer one does."""
+    from ingest.copies import has_flows  # rarely needed, and slow to import
+
+    return has_flows(store, batch.flows)
 
 
 def _too_long(data: bytes) -> Batch:

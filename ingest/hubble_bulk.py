@@ -52,12 +52,13 @@ def read(reader: Reader, lines: Lines, pieces: Pieces = PIECES) -> Rows:
     except UnreadableError:  # no cluster can have the name that was given
         lines.read(other)
         return np.array(others, np.int64).reshape(-1, _WIDTH)
-    pieces.begin(len(lines.todo))
+    pieces.begin(len(lines.texts))
     places, found, time = _known(lines, pieces)
-    is_other = np.ones(len(lines.todo), np.bool_)
+    is_other = np.ones(len(lines.texts), np.bool_)
     is_other[places] = False
     for place in np.flatnonzero(is_other).tolist():
-        lines.give(other, *lines.todo[place])
+        lines.give(other, lines.numbers[place], lines.texts[place])
+    lines.finish()
     rows = _rows(reader, pieces, found, time, lines)
     return np.concatenate([rows, np.array(others, np.int64).reshape(-1, _WIDTH)])
 
@@ -66,11 +67,11 @@ def _known(lines: Lines, pieces: Pieces) -> tuple[Rows, Rows, Rows]:
     """Lines of which all pieces are known.
 
     Returns:
-        Their places among those to do; of each its number, then those of template, source and
-        destination and their addresses, and both ports; and their times.
+        Their places among those that may be read; of each its number, then those of template,
+        source and destination and their addresses, and both ports; and their times.
     """
-    numbers = np.fromiter((number for number, _ in lines.todo), np.int64, len(lines.todo))
-    cuts = cut(lines.block, [line for _, line in lines.todo], lines.starts[numbers - 1])
+    numbers = np.array(lines.numbers, np.int64)
+    cuts = cut(lines.block, lines.texts, lines.starts[numbers - 1])
     texts, columns = cuts.texts, cuts.pieces.T
     kinds, templates = _distinct(cuts.pieces[:, TEMPLATE])
     found = np.stack([

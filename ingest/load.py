@@ -74,7 +74,7 @@ class _Tally:
     rejects: Counter[str] = field(default_factory=Counter)
     absent: frozenset[str] | None = None  # None: no flow yet
     blocks: list[str] = field(default_factory=list)
-    is_known: bool = True
+    states: set[State] = field(default_factory=set)
     continues: bool = False
 
     def add(self, record: BlockRecord, state: State) -> None:
@@ -87,8 +87,13 @@ class _Tally:
             absent = frozenset(record.absent)
             self.absent = absent if self.absent is None else self.absent & absent
         self.blocks.append(record.name)
-        self.is_known = self.is_known and state == "known"
+        self.states.add(state)
         self.continues = self.continues or (state == "new" and bool(record.older))
+
+    @property
+    def is_known(self) -> bool:
+        """The store had all of it, but for the beginning of a line."""
+        return "known" in self.states and "new" not in self.states
 
 
 def load(
@@ -103,8 +108,8 @@ def load(
 ) -> Summary:
     """Read logs into a store, which is made where there is none.
 
-    Reading what the store has already changes nothing, whatever its name or compression; of a
-    log that has grown only the new flows come to it.
+    Reading what the store has already changes nothing, whatever its name or compression, and be it
+    an old copy of a log that was read since; of a log that has grown only the new flows come to it.
 
     Args:
         sources: files, folders, globs, `-` for standard input, or sources that were opened.

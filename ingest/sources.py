@@ -27,6 +27,8 @@ BLOCK = 16 << 20  # bytes
 LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
 FIRST = 64 << 10  # bytes of a first line that are kept
 _HEAD = 256 << 10
+# How container runtimes mark a part of a line that is not the last, behind the time.
+_PARTS, _LONGEST_PREFIX = (b" stdout P ", b" stderr P "), 64
 # As lumberjack names them, Hubble's exporter among others: events-2025-01-31T10-20-30.000.log.
 _ROTATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?(?=\.log(\.gz)?$)")
 _LATER = "~"  # sorts behind every digit
@@ -237,18 +239,32 @@ class _File:
 def _cut(text: _Text, start: int, size: int) -> int | None:
     """Where the block that begins at `start` ends; None where it begins with too long a line.
 
-    It ends with the first line that reaches BLOCK bytes: so it can only grow with the log.
+    It ends with the first line that reaches BLOCK bytes: so it can only grow with the log. A line
+    that a container runtime cut up stays in one block.
     """
     target = start + BLOCK
     if target >= size:
         return size
-    end = text.find(b"\n", target - 1, target + LONGEST_LINE) + 1
+    end = _line_end(text, start, target - 1, min(target + LONGEST_LINE, size))
     if end:
         return end
     if target + LONGEST_LINE >= size:
         return size
-    end = text.rfind(b"\n", start, target - 1) + 1
+    # Parts that go on and on are no line that anybody wrote.
+    end = text.find(b"\n", target - 1, target + LONGEST_LINE) + 1
+    end = end or text.rfind(b"\n", start, target - 1) + 1
     return end if end > start else None
+
+
+def _line_end(text: _Text, start: int, at: int, limit: int) -> int:
+    """The end of the first line that reaches `at`, or of the last part of it; 0 for none."""
+    while end := text.find(b"\n", at, limit) + 1:
+        line = max(text.rfind(b"\n", start, end - 1) + 1, start)
+        prefix_end = min(line + _LONGEST_PREFIX, end)
+        if all(text.find(part, line, prefix_end) < 0 for part in _PARTS):
+            return end
+        at = end
+    return 0
 
 
 def _first(line: bytes) -> bytes:
@@ -286,7 +302,7 @@ def _stream_blocks(chunks: Iterator[bytes]) -> Iterator[Block]:
 def _fill(buffer: bytearray, chunks: Iterator[bytes]) -> bool:
     """Add to the buffer until it holds a block; false where nothing is left."""
     while len(buffer) < BLOCK or (
-        len(buffer) <= BLOCK + LONGEST_LINE and buffer.find(b"\n", BLOCK - 1) < 0
+        len(buffer) <= BLOCK + LONGEST_LINE and not _line_end(buffer, 0, BLOCK - 1, len(buffer))
     ):
         chunk = next(chunks, None)
         if not chunk:

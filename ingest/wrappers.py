@@ -16,7 +16,7 @@ from ingest.values import UnreadableError, check_keys
 
 _KEYS = ("log", "message", "line", "body", "_raw", "_source")
 _DEEPEST = 4
-_RUNTIME_PREFIX = re.compile(rb"\S+ (?:stdout|stderr) ([FP])(?::\S*)? ")
+PART = re.compile(rb"\S+ (stdout|stderr) ([FP])(?::\S*)? ")  # of a line, or the last one
 _Wrapper = msgspec.defstruct(
     "_Wrapper", [(key, msgspec.Raw, msgspec.Raw()) for key in _KEYS], gc=False
 )
@@ -32,9 +32,9 @@ def unwrapped(line: bytes) -> bytes:
     """
     for _ in range(_DEEPEST):
         line = line.strip(b"\xef\xbb\xbf \t\r\n")
-        prefix = _RUNTIME_PREFIX.match(line)
+        prefix = PART.match(line)
         if prefix:
-            if prefix[1] == b"P":
+            if prefix[2] == b"P":
                 raise UnreadableError("partial line", "the container runtime cut the line up")
             line = line[prefix.end() :]
             continue
@@ -56,7 +56,7 @@ def _inner(line: bytes) -> bytes | None:
     for key in _KEYS:
         raw = bytes(getattr(found, key))
         text = _text(raw).encode().strip() if raw[:1] == b'"' else raw
-        if text[:1] == b"{" or _RUNTIME_PREFIX.match(text):
+        if text[:1] == b"{" or PART.match(text):
             check_keys(line)
             return text
     return None

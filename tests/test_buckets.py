@@ -1,7 +1,6 @@
 """Logs and stores in an object store, which moto's server plays on loopback."""
 
 import gzip
-import json
 import logging
 import os
 import subprocess
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
+from numbered_flows import lines, numbers
 
 import ingest.buckets
 import ingest.places
@@ -64,28 +64,6 @@ def upload(bucket: str, key: str, data: bytes) -> None:
 def keys(bucket: str) -> set[str]:
     found = boto3.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
     return {item["Key"] for item in found}
-
-
-def line(number: int) -> bytes:
-    moment = f"2026-03-02T10:00:00.{number:09}Z"
-    flow = {
-        "time": moment,
-        "uuid": str(number),
-        "verdict": "FORWARDED",
-        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2"},
-        "l4": {"TCP": {"source_port": 10_000 + number, "destination_port": 80}},
-        "is_reply": False,
-    }
-    return json.dumps({"flow": flow, "node_name": "prod/n", "time": moment}).encode() + b"\n"
-
-
-def lines(*numbers: int) -> bytes:
-    return b"".join(map(line, numbers))
-
-
-def numbers(store: str | Path) -> list[int]:
-    column = open_store(store).flows().to_table()["src_port"].to_pylist()
-    return sorted(port - 10_000 for port in column)
 
 
 def test_objects_folders_and_globs_are_read_like_files(bucket: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from numbered_flows import line, lines, numbers
 
 import ingest.compact
 import ingest.sources
@@ -30,29 +31,6 @@ SAMPLES = ROOT / "data" / "samples"
 TODAY = date(2026, 3, 20)
 
 
-def line(number: int, day: int = 2) -> bytes:
-    moment = f"2026-03-{day:02}T10:00:00.{number:09}Z"
-    flow = {
-        "time": moment,
-        "uuid": str(number),
-        "verdict": "FORWARDED",
-        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2"},
-        "l4": {"TCP": {"source_port": 10_000 + number, "destination_port": 80}},
-        "is_reply": False,
-    }
-    return json.dumps({"flow": flow, "node_name": "prod/n", "time": moment}).encode() + b"\n"
-
-
-def lines(*numbers: int) -> bytes:
-    return b"".join(map(line, numbers))
-
-
-def numbers(store: Path) -> list[int]:
-    column = open_store(store).flows().to_table()["src_port"].to_pylist()
-    return sorted(port - 10_000 for port in column)
-
-
-@pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest.sources, "BLOCK", 2_000)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from numbered_flows import line, lines, numbers
 
 import ingest.growing
 import ingest.sources
@@ -22,32 +23,10 @@ from ingest.errors import SourceError
 from ingest.follow import follow
 from ingest.growing import Growing
 from ingest.load import load
-from ingest.store import create_store, open_store
+from ingest.store import create_store
 from recommender.cli import group
 
 ROOT = Path(__file__).parents[1]
-
-
-def line(number: int) -> bytes:
-    moment = f"2026-03-02T10:00:00.{number:09}Z"
-    flow = {
-        "time": moment,
-        "uuid": str(number),
-        "verdict": "FORWARDED",
-        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2"},
-        "l4": {"TCP": {"source_port": 10_000 + number, "destination_port": 80}},
-        "is_reply": False,
-    }
-    return json.dumps({"flow": flow, "node_name": "prod/n", "time": moment}).encode() + b"\n"
-
-
-def lines(*numbers: int) -> bytes:
-    return b"".join(map(line, numbers))
-
-
-def numbers(store: Path) -> list[int]:
-    column = open_store(store).flows().to_table()["src_port"].to_pylist()
-    return sorted(port - 10_000 for port in column)
 
 
 def until(condition: Any, seconds: float = 60) -> None:

@@ -222,7 +222,10 @@ def test_any_value_in_any_place_is_accounted_for(
         else:
             place[key] = value
             break
-    batch(changed, record).flows.validate(full=True)
+    made = batch(changed, record)
+    made.flows.validate(full=True)
+    assert made.lines == 2
+    assert made.flows.num_rows >= 1  # of the record as it was
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not part of the project")

@@ -1,7 +1,7 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from unittest.mock import patch
 
@@ -562,7 +562,33 @@ def test_trap_the_prefix_of_container_runtimes():
     assert without_metadata(batch(nested)) == without_metadata(batch(flow()))
 
 
-def test_a_line_that_the_container_runtime_cut_up_is_said_to_be_partial():
+def parts(text: str, size: int, stream: str = "stdout") -> list[str]:
+    """A line as a container runtime writes it, cut into parts of that size."""
+    cut = [text[at : at + size] for at in range(0, len(text), size)]
+    marks = ["P"] * (len(cut) - 1) + ["F"]
+    return [f"2026-03-02T08:00:00.1Z {stream} {mark} {part}"
+            for mark, part in zip(marks, cut, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 40, 500, 5_000])
+def test_parts_of_a_line_that_the_container_runtime_cut_up_are_put_together(size):
+    text = line(flow())
+    made = batch(*parts(text, size), line(flow(verdict="AUDIT")))
+    assert made.flows["verdict"].to_pylist() == ["allowed", "audited"]
+    assert without_metadata(made)[:1] == without_metadata(batch(flow()))
+    assert made.skipped == ({"part of a line": made.lines - 2} if made.lines > 2 else {})
+    assert made.rejects == []
+
+
+def test_parts_of_two_streams_are_not_mixed():
+    here, there = parts(line(flow()), 300), parts(line(flow()), 200, "stderr")
+    mixed = [part for pair in zip_longest(here, there) for part in pair if part]
+    made = batch(*mixed)
+    assert (made.flows.num_rows, made.rejects) == (2, [])
+    assert made.skipped == {"part of a line": len(mixed) - 2}
+
+
+def test_a_part_without_its_last_part_is_said_to_be_partial():
     made = raw(f"2026-03-02T08:00:00.1Z stdout P {line(flow())[:200]}".encode(), GOOD)
     assert [reject.reason for reject in made.rejects] == ["partial line"]
     assert made.flows.num_rows == 1

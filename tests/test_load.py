@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import pytest
 
 import ingest.sources
 import ingest.workers
+from ingest.compact import compact
 from ingest.errors import SourceError, StoreError
 from ingest.load import Progress, Summary, load
 from ingest.schema import FLOWS
-from ingest.store import open_store
+from ingest.store import create_store, open_store
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "data" / "samples" / "hubble"
@@ -93,6 +95,41 @@ def test_a_log_that_grew_adds_only_what_is_new(tmp_path: Path, small_blocks: Non
         log.write_bytes(text(range(size)))
         load([str(log)], store, workers=1)
         assert len(rows(store)) == size
+
+
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_an_old_copy_of_a_log_that_was_read_since_adds_nothing(
+    tmp_path: Path, small_blocks: None, is_joined: bool
+) -> None:
+    log, copy, store = tmp_path / "events.log", tmp_path / "copy.log", tmp_path / "store"
+    # The same flow twice: it must be there as often.
+    whole = text(range(5)) + text(range(4, 40)) + b"{}\n" + text(range(40, 60))
+    log.write_bytes(whole)
+    assert load([str(log)], store, workers=1).flows == 61
+    if is_joined:
+        compact(create_store(store), today=date(2026, 3, 20))
+    before = files_of(store)
+    for size in (*range(900, len(whole), 1_997), len(whole) - 1):
+        copy.write_bytes(whole[:size])
+        found = load([str(copy)], store, workers=1)
+        assert balanced(found)
+        assert found.lines == whole[:size].count(b"\n") + (whole[size - 1 : size] != b"\n")
+        assert files_of(store) == before
+    assert [source["source"] for source in open_store(store).sources()] == [str(log)]
+
+
+def test_another_log_that_begins_like_one_that_was_read_is_stored(
+    tmp_path: Path, small_blocks: None
+) -> None:
+    log, other, store = tmp_path / "events.log", tmp_path / "other.log", tmp_path / "store"
+    log.write_bytes(text(range(40)))
+    load([str(log)], store, workers=1)
+    other.write_bytes(text(range(1)) + text(range(50, 53)))
+    load([str(other)], store, workers=1)
+    assert len(rows(store)) == 44
+    other.write_bytes(text(range(1)) * 3)  # the same flow more often than it was seen
+    load([str(other)], store, workers=1)
+    assert len(rows(store)) == 47
 
 
 def test_blocks_and_workers_do_not_change_the_flows(

@@ -45,6 +45,9 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ingest.sources._File, "WINDOW", 32)
 
 
+PREFIXES = [b"", b"2026-03-02T08:00:00Z stdout P ", b"2026-03-02T08:00:00Z stderr F "]
+
+
 def in_every_way(folder: Path, data: bytes) -> list[list[tuple[int, int, bool, bytes]]]:
     (folder / "plain").write_bytes(data)
     (folder / "a.gz").write_bytes(gzip.compress(data))
@@ -53,12 +56,15 @@ def in_every_way(folder: Path, data: bytes) -> list[list[tuple[int, int, bool, b
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 700), max_size=12), st.booleans())
+@given(st.lists(st.tuples(st.sampled_from(PREFIXES), st.integers(0, 700)), max_size=12),
+       st.booleans())  # fmt: skip
 def test_blocks_are_whole_lines_and_the_same_plain_and_compressed(
-    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], ends: bool
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[bytes, int]], ends: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
-    data = b"\n".join(bytes([97 + n % 26]) * size for n, size in enumerate(lengths))
+    data = b"\n".join(
+        (prefix + bytes([97 + n % 26]) * size)[:size] for n, (prefix, size) in enumerate(lines)
+    )
     data += b"\n" if ends and data else b""
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
@@ -73,11 +79,15 @@ def test_blocks_are_whole_lines_and_the_same_plain_and_compressed(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 90), min_size=1, max_size=20), st.integers(0, 2_000))
+@given(st.lists(st.tuples(st.sampled_from(PREFIXES), st.integers(0, 60)), min_size=1, max_size=20),
+       st.integers(0, 2_000))  # fmt: skip
 def test_a_log_that_grows_keeps_its_blocks_and_lengthens_the_last(
-    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], cut: int
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[bytes, int]], cut: int
 ) -> None:
-    data = b"".join(b"x" * size + b"\n" for size in lengths)
+    # The last of three is whole: the parts of a line are never longer than the longest line.
+    data = b"".join(
+        (prefix if n % 3 else b"") + b"x" * size + b"\n" for n, (prefix, size) in enumerate(lines)
+    )
     file = tmp_path_factory.mktemp("grow") / "log"
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
@@ -91,6 +101,21 @@ def test_a_log_that_grows_keeps_its_blocks_and_lengthens_the_last(
         grown = after[len(before) - 1]
         assert grown[0] == offset
         assert grown[3].startswith(content)
+
+
+def test_the_parts_of_a_line_are_in_one_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_small(monkeypatch)
+    part, last, other = (f"2026-03-02T08:00:00Z {mark} ".encode() + b"x" * 40 + b"\n"
+                         for mark in ("stdout P", "stdout F", "stderr P"))  # fmt: skip
+    for before in range(12):
+        data = last * before + (part + other + last) * 4 + last
+        ways = in_every_way(tmp_path, data)
+        assert ways[0] == ways[1] == ways[2]
+        contents = [content for _, _, _, content in ways[0]]
+        assert len(contents) > 1
+        assert all(content.endswith(last) for content in contents)
 
 
 def test_a_long_log_never_comes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
