@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from drawn_calico import calico_folders
 from drawn_cilium import NAMES, cilium_folders
-from drawn_clusters import folders
 from hypothesis import given, settings
 from oracles import (
     ENGINES,
@@ -134,7 +134,7 @@ def test_drawn_cilium_policies_mean_what_its_agent_makes_of_them(
 
 
 @needs("calico")
-@given(folders())
+@given(calico_folders())
 @settings(max_examples=EXAMPLES)
 def test_drawn_calico_policies_mean_what_felix_makes_of_them(calico: Engine, bodies: Any) -> None:
     manifests = read(bodies)
