@@ -149,8 +149,8 @@ def questions_of(judge: Evaluator, most: int = 20_000) -> list[Question]:
 
 
 def _exists(protocol: str, src: str, dst: str) -> bool:
-    """Whether addresses may have such packets: each IP version has its own ICMP."""
-    sixes = {":" in end for end in (src, dst) if "/" not in end}
+    """Whether addresses may have such packets: each IP version has its own ICMP; pods IPv4's."""
+    sixes = {":" in end for end in (src, dst) if "/" not in end} or {False}
     return protocol not in ("ICMP", "ICMPv6") or sixes <= {protocol == "ICMPv6"}
 
 

@@ -20,6 +20,7 @@ import (
 	"github.com/cilium/cilium/pkg/ipcache"
 	ipcachetypes "github.com/cilium/cilium/pkg/ipcache/types"
 	"github.com/cilium/cilium/pkg/k8s"
+	ciliumio "github.com/cilium/cilium/pkg/k8s/apis/cilium.io"
 	slim_corev1 "github.com/cilium/cilium/pkg/k8s/slim/k8s/api/core/v1"
 	"github.com/cilium/cilium/pkg/labels"
 	"github.com/cilium/cilium/pkg/labelsfilter"
@@ -213,6 +214,8 @@ func (a *agent) loadNodes(asked request) error {
 		named := labels.Map2Labels(each.Labels, labels.LabelSourceNode)
 		relevant, _ := labelsfilter.FilterNodeLabels(named)
 		own.MergeLabels(relevant)
+		own.MergeLabels(labels.Map2Labels(
+			map[string]string{ciliumio.PolicyLabelCluster: asked.Cluster}, labels.LabelSourceK8s))
 		for _, text := range each.Addresses {
 			at, err := netip.ParseAddr(text)
 			if err != nil {
