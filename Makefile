@@ -47,8 +47,8 @@ rivals: $(RIVALS)/.made  ## Install what agreement and benchmarks compare with
 
 oracles: $(ORACLES)/cilium $(ORACLES)/calico  ## Build the policy engines of Cilium and Calico (needs Go)
 
-agreement: $(VENV)/.dev $(RIVALS)/.made  ## Judge 2,000 drawn clusters as network-config-analyzer does
-	AGREEMENT_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/test_agreement.py
+agreement: $(VENV)/.dev $(RIVALS)/.made oracles  ## Judge 2,000 drawn clusters as others do
+	AGREEMENT_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/test_agreement.py tests/test_oracles.py
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff format .

@@ -81,12 +81,30 @@ def test_a_policy_without_a_namespace_is_in_the_default_namespace():
         ("egress: [{}], ingress: []", {"egress"}),
         ("egress: [{}], ingress: [{}]", {"ingress", "egress"}),
         ("egress: [{}], enableDefaultDeny: {egress: false}", set()),
-        ("egress: [{}], enableDefaultDeny: {ingress: true}", {"ingress", "egress"}),
+        ("ingressDeny: [{}], enableDefaultDeny: {ingress: true}", {"ingress"}),
         ("egress: [{}], enableDefaultDeny: {}", {"egress"}),
     ],
 )
 def test_default_deny_is_turned_on_by(spec, isolates):
     assert policy(cnp(spec)).isolates == isolates
+
+
+def test_default_deny_is_not_turned_on_where_there_are_no_rules():
+    spec = "egress: [{}], enableDefaultDeny: {ingress: true}"
+    assert parsed(cnp(spec)).policies[0].isolates == {"egress"}
+    assert said(cnp(spec)) == [
+        "spec.enableDefaultDeny.ingress: has no effect without rules of that direction since Cilium 1.19"
+    ]
+    assert passes("data/db -> shop/web tcp/8080", cnp(spec)) is True
+
+
+def test_icmp_type_0_means_every_type():
+    spec = "ingress: [{icmps: [{fields: [{type: EchoReply}]}]}]"
+    assert passes("data/db -> shop/web icmp/2048", cnp(spec)) is True
+    assert passes("data/db -> shop/web icmpv6/32768", cnp(spec)) is False
+    assert said(cnp(spec)) == [
+        "spec.ingress[0].icmps[0].fields[0].type: 0 means every type to the agent"
+    ]
 
 
 def test_an_empty_element_turns_default_deny_on_and_allows_nobody():
@@ -589,7 +607,7 @@ def test_a_rule_with_ports_does_not_cover_icmp():
         ("type: 8", {"ICMP": [(2048, 2303)]}),
         ("type: '8'", {"ICMP": [(2048, 2303)]}),
         ("type: EchoRequest", {"ICMP": [(2048, 2303)]}),
-        ("family: IPv4, type: EchoReply", {"ICMP": [(0, 255)]}),
+        ("family: IPv4, type: Redirect", {"ICMP": [(1280, 1535)]}),
         ("family: IPv6, type: EchoRequest", {"ICMPv6": [(32768, 33023)]}),
     ],
 )

@@ -140,13 +140,17 @@ def _subject(spec: Field, scope: Scope) -> tuple[Selector, Peer | None]:
 def _isolates(spec: Field) -> frozenset[Direction]:
     """The directions in which default deny is turned on: those with rules, unless it is said.
 
-    cilium/cilium pkg/policy/api/rule_validation.go; an empty list counts as none.
+    cilium/cilium pkg/policy/api/rule_validation.go, and from 1.19 pkg/policy/utils/parserules.go,
+    where each rule carries it, so that without one nothing does; an empty list counts as none.
     """
     said = spec["enableDefaultDeny"]
     said.known(*DIRECTIONS)
     ruled = {direction for key, direction, _ in _LISTS if spec[key].value}
     flags = {direction: said[direction].flag() for direction in DIRECTIONS}
-    return frozenset(d for d, flag in flags.items() if (d in ruled if flag is None else flag))
+    for direction, flag in flags.items():
+        if flag and direction not in ruled:
+            said[direction].say("has no effect without rules of that direction since Cilium 1.19")
+    return frozenset(d for d, flag in flags.items() if d in ruled and flag is not False)
 
 
 def _rules(

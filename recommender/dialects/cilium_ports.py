@@ -132,7 +132,11 @@ def _protocols(field: Field) -> tuple[str, ...]:
 
 
 def _icmp(icmp: Field) -> PortSet:
-    """The points `type * 256 + code` of every code of the types in an `icmps` entry."""
+    """The points `type * 256 + code` of every code of the types in an `icmps` entry.
+
+    Type 0 is port 0 of the agent's policy map, which stands for every port, so for every type
+    (cilium/cilium pkg/policy/api/icmp.go and pkg/policy/types/types.go, WithPort).
+    """
     icmp.known("fields")
     fields = list(icmp["fields"].items())
     if len(fields) > _MOST_ICMP_FIELDS:
@@ -150,7 +154,9 @@ def _icmp(icmp: Field) -> PortSet:
             kind = int(kind)
         if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind <= 255:
             raise Refused(field["type"], f"{shown(value)} is not a type of {protocol}")
-        numbers |= PortSet.one(protocol, kind * 256, kind * 256 + 255)
+        if kind == 0:
+            field["type"].say("0 means every type to the agent")
+        numbers |= PortSet.one(protocol, kind * 256, kind * 256 + 255 if kind else 65535)
     return numbers
 
 

@@ -164,6 +164,11 @@ def _types(rule: Rule, policy: Policy) -> Iterator[dict[str, Any]]:
         for low, high in intervals:
             if low % 256 or (high + 1) % 256:
                 raise _unsayable(policy, "single codes of ICMP")
+            if low == 0 and high < 65535:  # type 0 means all, see `cilium_ports`
+                raise _unsayable(policy, "type 0 of ICMP without the others")
+            if low == 0:
+                yield {"family": _FAMILIES[protocol], "type": 0}
+                continue
             for kind in range(low // 256, high // 256 + 1):
                 yield {"family": _FAMILIES[protocol], "type": kind}
 

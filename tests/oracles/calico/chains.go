@@ -148,10 +148,10 @@ func newMatch(text string, sets map[string]*ipSet) (match, error) {
 func negated(words []string, found match) match {
 	// A negated `multiport` or `icmp` is about packets of those protocols only.
 	needs := func(*packet) bool { return true }
-	switch words[1] {
-	case "multiport":
+	switch words[0] + " " + words[1] {
+	case "-m multiport":
 		needs = func(p *packet) bool { return p.dstPort >= 0 }
-	case "icmp", "icmp6":
+	case "-m icmp", "-m icmp6":
 		needs = func(p *packet) bool { return p.kind >= 0 }
 	}
 	return func(p *packet) bool { return needs(p) && !found(p) }

@@ -252,12 +252,17 @@ func (c *cluster) packet(src, dst point, protocol, port int) (packet, bool, erro
 	}
 	for _, from := range sources {
 		for _, to := range targets {
-			if from.Is4() == to.Is4() {
+			if from.Is4() == to.Is4() && exists(protocol, from) {
 				return newPacket(from, to, protocol, port), true, nil
 			}
 		}
 	}
 	return packet{}, false, nil
+}
+
+// exists is whether a protocol can come from an address: each IP version has its own ICMP.
+func exists(protocol int, at netip.Addr) bool {
+	return protocol != 1 && protocol != 58 || (protocol == 1) == at.Is4()
 }
 
 func (c *cluster) addresses(given point) ([]netip.Addr, error) {

@@ -38,7 +38,7 @@ type point struct {
 }
 
 // answer holds a digit for each question: 1 if egress allows it, plus 2 if ingress does, or `-`
-// where the ends have no addresses of one family.
+// where the ends have no addresses of one IP version, or not of the protocol's.
 type answer struct {
 	Refused  []refusal `json:"refused"`
 	Verdicts string    `json:"verdicts"`

@@ -199,10 +199,11 @@ func (c *cluster) add(processor watchersyncer.SyncerUpdateProcessor, found *mode
 	return nil
 }
 
-// addPolicy reads a policy or a network set; staged policies do nothing.
+// addPolicy reads a policy or a network set; staged policies do nothing, and no node is governed.
 func (c *cluster) addPolicy(found head, raw []byte) error {
 	switch found.Kind {
-	case "Tier", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy":
+	case "Tier", "HostEndpoint",
+		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy":
 		return nil
 	case "NetworkSet":
 		var set apiv3.NetworkSet

@@ -20,11 +20,13 @@ import (
 	"github.com/cilium/cilium/pkg/ipcache"
 	ipcachetypes "github.com/cilium/cilium/pkg/ipcache/types"
 	"github.com/cilium/cilium/pkg/k8s"
+	ciliumio "github.com/cilium/cilium/pkg/k8s/apis/cilium.io"
 	slim_corev1 "github.com/cilium/cilium/pkg/k8s/slim/k8s/api/core/v1"
 	"github.com/cilium/cilium/pkg/labels"
 	"github.com/cilium/cilium/pkg/labelsfilter"
 	"github.com/cilium/cilium/pkg/option"
 	"github.com/cilium/cilium/pkg/policy"
+	"github.com/cilium/cilium/pkg/policy/api"
 	"github.com/cilium/cilium/pkg/source"
 	testcertificatemanager "github.com/cilium/cilium/pkg/testutils/certificatemanager"
 	testidentity "github.com/cilium/cilium/pkg/testutils/identity"
@@ -34,7 +36,7 @@ import (
 
 const patience = 30 * time.Second
 
-// agent holds what an agent of one cluster knows: identities, addresses, names and rules.
+// agent holds what the agent of one node knows: identities, addresses, names and rules.
 type agent struct {
 	logger     *slog.Logger
 	stop       context.CancelFunc
@@ -46,7 +48,7 @@ type agent struct {
 	names      namemanager.NameManager
 	namespaces map[string]*slim_corev1.Namespace
 	pods       map[string]*endpoint
-	nodes      map[netip.Addr]string
+	local      string
 }
 
 // configure sets what an agent's flags would: their defaults, but node labels that policies may use.
@@ -59,8 +61,9 @@ func configure(logger *slog.Logger) error {
 	return labelsfilter.ParseLabelPrefixCfg(logger, nil, nil, "")
 }
 
-func newAgent(logger *slog.Logger, asked request) *agent {
+func newAgent(logger *slog.Logger, asked request, local string) *agent {
 	option.Config.ClusterName = asked.Cluster
+	api.InitEntities(asked.Cluster)
 	ctx, stop := context.WithCancel(context.Background())
 	a := &agent{
 		logger:     logger,
@@ -70,8 +73,10 @@ func newAgent(logger *slog.Logger, asked request) *agent {
 		identities: identitymanager.NewIDManager(logger),
 		namespaces: map[string]*slim_corev1.Namespace{},
 		pods:       map[string]*endpoint{},
-		nodes:      map[netip.Addr]string{},
+		local:      local,
 	}
+	// The host's labels are global there; the agent before has left those of another node.
+	identity.AddReservedIdentityWithLabels(identity.ReservedIdentityHost, labels.NewFrom(labels.LabelHost))
 	reserved := identity.IdentityMap{}
 	identity.IterateReservedIdentities(func(id identity.NumericIdentity, found *identity.Identity) {
 		reserved[id] = found.LabelArray
@@ -127,6 +132,9 @@ func (a *agent) load(asked request) ([]refusal, error) {
 	}
 	// Policies come first: only names that they select get identities.
 	for _, pod := range a.pods {
+		if pod.node != a.local {
+			continue
+		}
 		if err := pod.resolve(a); err != nil {
 			return refused, err
 		}
@@ -200,15 +208,19 @@ func (a *agent) loadNodes(asked request) error {
 	var updates []ipcache.MU
 	for _, each := range asked.Nodes {
 		own := labels.NewFrom(labels.LabelRemoteNode)
+		if each.Name == a.local {
+			own = labels.NewFrom(labels.LabelHost)
+		}
 		named := labels.Map2Labels(each.Labels, labels.LabelSourceNode)
 		relevant, _ := labelsfilter.FilterNodeLabels(named)
 		own.MergeLabels(relevant)
+		own.MergeLabels(labels.Map2Labels(
+			map[string]string{ciliumio.PolicyLabelCluster: asked.Cluster}, labels.LabelSourceK8s))
 		for _, text := range each.Addresses {
 			at, err := netip.ParseAddr(text)
 			if err != nil {
 				continue // a node's host name
 			}
-			a.nodes[at] = each.Name
 			updates = append(updates, metadata(at, "node-"+each.Name, own))
 		}
 	}

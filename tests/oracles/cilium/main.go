@@ -96,15 +96,30 @@ func judged(logger *slog.Logger, line []byte) answer {
 	if err := json.Unmarshal(line, &asked); err != nil {
 		return answer{Error: err.Error()}
 	}
-	agent := newAgent(logger, asked)
+	// Each node's agent judges its own pods: which node is the host differs.
+	found := answer{}
+	digits := make([]byte, len(asked.Questions))
+	for _, local := range localNodes(asked) {
+		refused, err := judgedOn(logger, asked, local, digits)
+		found.Refused = refused
+		if err != nil {
+			found.Error = err.Error()
+			return found
+		}
+	}
+	for i := range digits {
+		digits[i] += '0'
+	}
+	found.Verdicts = string(digits)
+	return found
+}
+
+func judgedOn(logger *slog.Logger, asked request, local string, digits []byte) ([]refusal, error) {
+	agent := newAgent(logger, asked, local)
 	defer agent.close()
 	refused, err := agent.load(asked)
 	if err != nil {
-		return answer{Refused: refused, Error: err.Error()}
+		return refused, err
 	}
-	verdicts, err := agent.verdicts(asked)
-	if err != nil {
-		return answer{Refused: refused, Error: err.Error()}
-	}
-	return answer{Refused: refused, Verdicts: verdicts}
+	return refused, agent.judge(asked, digits)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/cilium/pkg/k8s/utils"
 	"github.com/cilium/cilium/pkg/labels"
 	"github.com/cilium/cilium/pkg/loadbalancer"
+	"github.com/cilium/cilium/pkg/option"
 	"github.com/cilium/cilium/pkg/policy"
 	"github.com/cilium/cilium/pkg/policy/api"
 	policyk8s "github.com/cilium/cilium/pkg/policy/k8s"
@@ -78,8 +79,9 @@ func prefixes(entries policytypes.PolicyEntries, resource ipcachetypes.ResourceI
 	return updates
 }
 
-// entries are the rules of one object. No local cluster is named, as by the agent's default.
+// entries are the rules of one object, for the pods of the agent's own cluster, as by its default.
 func (a *agent) entries(kind string, raw []byte, services *services) (policytypes.PolicyEntries, error) {
+	cluster := cmtypes.LocalClusterNameForPolicies(cmtypes.DefaultPolicyConfig, option.Config.ClusterName)
 	switch kind {
 	case "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy":
 		// The agent reads both as one type (pkg/policy/k8s, watcher); its Parse tells them apart.
@@ -88,7 +90,7 @@ func (a *agent) entries(kind string, raw []byte, services *services) (policytype
 			return nil, err
 		}
 		services.resolve(&found)
-		rules, err := found.Parse(a.logger, cmtypes.PolicyAnyCluster)
+		rules, err := found.Parse(a.logger, cluster)
 		if err != nil {
 			return nil, err
 		}
@@ -98,13 +100,13 @@ func (a *agent) entries(kind string, raw []byte, services *services) (policytype
 		if err := json.Unmarshal(raw, &found); err != nil {
 			return nil, err
 		}
-		return k8s.ParseNetworkPolicy(a.logger, cmtypes.PolicyAnyCluster, &found)
+		return k8s.ParseNetworkPolicy(a.logger, cluster, &found)
 	case "ClusterNetworkPolicy":
 		var found policyv1alpha2.ClusterNetworkPolicy
 		if err := json.Unmarshal(raw, &found); err != nil {
 			return nil, err
 		}
-		return k8s.ParseClusterNetworkPolicy(a.logger, cmtypes.PolicyAnyCluster, &found)
+		return k8s.ParseClusterNetworkPolicy(a.logger, cluster, &found)
 	case "CiliumCIDRGroup":
 		var found v2.CiliumCIDRGroup
 		if err := json.Unmarshal(raw, &found); err != nil {

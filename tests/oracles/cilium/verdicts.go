@@ -1,13 +1,17 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/cilium/pkg/endpoint/regeneration"
 	"github.com/cilium/cilium/pkg/identity"
+	slim_corev1 "github.com/cilium/cilium/pkg/k8s/slim/k8s/api/core/v1"
 	"github.com/cilium/cilium/pkg/labels"
 	"github.com/cilium/cilium/pkg/policy"
 	"github.com/cilium/cilium/pkg/types"
@@ -74,32 +78,62 @@ func (e *endpoint) allows(key policy.Key) bool {
 	return !entry.IsDeny()
 }
 
-// verdicts is a digit for each question, as `answer` says.
-func (a *agent) verdicts(asked request) (string, error) {
+// localNodes are the nodes of the pods that are asked about, at least one.
+func localNodes(asked request) []string {
+	wanted := map[string]bool{}
+	for _, each := range asked.Points {
+		wanted[each.Pod] = true
+	}
+	found := map[string]bool{}
+	for _, raw := range asked.Pods {
+		var pod slim_corev1.Pod
+		if json.Unmarshal(raw, &pod) == nil && wanted[pod.Namespace+"/"+pod.Name] {
+			found[pod.Spec.NodeName] = true
+		}
+	}
+	if len(found) == 0 {
+		return []string{""}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// judge adds to the digit of each question what this node's agent says of it, as `answer` tells.
+func (a *agent) judge(asked request, digits []byte) error {
 	for _, pod := range a.pods {
-		pod.distil(a.logger)
+		if pod.node == a.local {
+			pod.distil(a.logger)
+		}
 	}
 	ends := make([]end, len(asked.Points))
 	for i, each := range asked.Points {
 		found, err := a.end(each)
 		if err != nil {
-			return "", err
+			return err
 		}
 		ends[i] = found
 	}
-	digits := make([]byte, len(asked.Questions))
 	for i, question := range asked.Questions {
 		src, dst := ends[question[0]], ends[question[1]]
-		digits[i] = '0' + verdict(src, dst, u8proto.U8proto(question[2]), uint16(question[3]))
+		proto, port := u8proto.U8proto(question[2]), uint16(question[3])
+		if a.lets(src, policy.EgressKey().WithIdentity(dst.id).WithPortProto(proto, port)) {
+			digits[i] |= egress
+		}
+		if a.lets(dst, policy.IngressKey().WithIdentity(src.id).WithPortProto(proto, port)) {
+			digits[i] |= ingress
+		}
 	}
-	return string(digits), nil
+	return nil
+}
+
+// lets is whether an end's policies allow a key; of other nodes' pods it is for their agents to say.
+func (a *agent) lets(subject end, key policy.Key) bool {
+	return subject.pod == nil || subject.pod.node == a.local && subject.pod.allows(key)
 }
 
 // end is one end of a connection; pod is null for what has no policies of its own.
 type end struct {
-	pod  *endpoint
-	id   identity.NumericIdentity
-	node string
+	pod *endpoint
+	id  identity.NumericIdentity
 }
 
 func (a *agent) end(given point) (end, error) {
@@ -123,7 +157,7 @@ func (a *agent) end(given point) (end, error) {
 	if err != nil {
 		return end{}, err
 	}
-	return end{id: a.lookup(at), node: a.nodes[at]}, nil
+	return end{id: a.lookup(at)}, nil
 }
 
 // lookup is the identity of the longest known prefix, as the data path finds it.
@@ -132,25 +166,4 @@ func (a *agent) lookup(at netip.Addr) identity.NumericIdentity {
 		return found.ID
 	}
 	return identity.GetWorldIdentityFromIP(at)
-}
-
-func verdict(src, dst end, proto u8proto.U8proto, port uint16) byte {
-	digit := byte(0)
-	if src.pod == nil || src.pod.allows(policy.EgressKey().WithIdentity(seen(dst, src.pod)).
-		WithPortProto(proto, port)) {
-		digit |= egress
-	}
-	if dst.pod == nil || dst.pod.allows(policy.IngressKey().WithIdentity(seen(src, dst.pod)).
-		WithPortProto(proto, port)) {
-		digit |= ingress
-	}
-	return digit
-}
-
-// seen is a peer's identity as a pod's own agent sees it: the node that it runs on is the host.
-func seen(peer end, by *endpoint) identity.NumericIdentity {
-	if peer.node != "" && peer.node == by.node {
-		return identity.ReservedIdentityHost
-	}
-	return peer.id
 }
