@@ -114,6 +114,7 @@ def _framed(
         "days": [len(np.unique(h // 24)) for h in hours],
         "bytes_to_server": None,
         "bytes_to_client": None,
+        "run": None,
         "class": "wanted",
         "reason": "delivered",
     }
@@ -147,6 +148,7 @@ def hourly(calls: Calls, hours: Ints) -> pd.DataFrame:
         for name in SUMS
     }
     columns |= {"bytes_to_server": whole, "bytes_to_client": whole}
+    columns |= {"client_port": pa.nulls(len(row), pa.uint16())}
     columns |= {"first_seen": when, "last_seen": when}
     return pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
 

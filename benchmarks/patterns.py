@@ -32,6 +32,7 @@ from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import refined, roles, settled
 from recommender.roles import Ints
+from recommender.runs import runs
 from recommender.window import window
 
 # Never looked at while the method was made: roles were made while looking at seeds 1 to 5 and 101
@@ -165,7 +166,7 @@ _COLUMNS = [
     for r in ("client", "server")
     for n in ("type", "namespace", "kind", "name", "address")
 ]
-_COLUMNS += ["protocol", "port"]
+_COLUMNS += ["protocol", "port", "run"]
 
 
 def _activity(rng: Generator, edges: int, days: int, run: float, weekly: float) -> np.ndarray:
@@ -195,7 +196,7 @@ def scale_table() -> Iterator[str]:
     yield f"| step | CPU seconds, {len(calls.ends):,} workloads, {len(calls):,} edges |"
     started = start = time.process_time()
     told = folded(resolved(frame, Inventory()))
-    edges = classified(told.edges, Inventory())
+    edges = runs(classified(told.edges, Inventory()), told.seen, Inventory())
     yield f"| edges folded and classified | {time.process_time() - start:.1f}"
     start = time.process_time()
     learnt = roles(edges[edges["hours"] > 1])

@@ -127,6 +127,7 @@ def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
         EDGES: one row per (cluster, client, server, protocol, port, hour); client and server
         are six columns each (`client_type`, `client_namespace`, ...: see `endpoints.py`).
         `port` is the server port; of ICMP, the type of the message.
+        `client_port` is the one port that all of it came from, null where there are more.
         `connections` counts from the end that saw more, never the sum; `allowed_client`,
         `allowed_server`, `denied_client`, `denied_server`, `audited`, `pending`, `dropped`,
         `unclear` count records by verdict and reporting end; `answered` and `refused` count
@@ -155,6 +156,7 @@ def _by_end(flows: ir.Table) -> ir.Table:
         **keys,
         connections=flows.connections,
         is_reply=flows.is_reply,
+        src_port=flows.src_port,
         established=flows.established,
         bytes_to_dst=flows.bytes_to_dst,
         bytes_to_src=flows.bytes_to_src,
@@ -169,6 +171,8 @@ def _by_end(flows: ir.Table) -> ir.Table:
         refused=_sum(ibis.ifelse(_.established.fill_null(True), 0, 1)),
         bytes_to_server=_sum(_.bytes_to_dst),
         bytes_to_client=_sum(_.bytes_to_src),
+        lowest_port=_.src_port.min(),
+        highest_port=_.src_port.max(),
         first_seen=_.time.min(),
         last_seen=_.end_time.max(),
     )
@@ -248,6 +252,8 @@ def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
         refused=_sum(_.refused),
         bytes_to_server=_sum(_.bytes_to_server),
         bytes_to_client=_sum(_.bytes_to_client),
+        lowest_port=_.lowest_port.min(),
+        highest_port=_.highest_port.max(),
         first_seen=_.first_seen.min(),
         last_seen=_.last_seen.max(),
     )
@@ -275,6 +281,7 @@ def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
             refused=_sum(_.refused),
             bytes_to_server=_.bytes_to_server.max(),
             bytes_to_client=_.bytes_to_client.max(),
+            client_port=_only(_.lowest_port.min(), _.highest_port.max()),
             first_seen=_.first_seen.min(),
             last_seen=_.last_seen.max(),
         )
@@ -285,6 +292,10 @@ def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
 def _sum(value: Any) -> Any:
     # DuckDB widens sums of integers; int64 on every engine.
     return value.sum().cast("int64")
+
+
+def _only(lowest: Any, highest: Any) -> Any:
+    return ibis.ifelse(lowest == highest, lowest, ibis.null("uint16"))
 
 
 def _is(column: Any, value: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recommender.cron import schedule
+from recommender.gaps import Gaps
 from recommender.incidence import Chao2, Ints, Novelty
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.roles import named_ends
@@ -27,7 +28,8 @@ class Thresholds:
 
     `coverage` and its lower limit `lower`, `days` with traffic, `denied` share of edge-days on
     the last `split_days`, and how many times the edges seen in one bin only may `differ` between
-    widths before the hourly figure is withheld (independent bins stay below 1.3 in simulation).
+    widths before the hourly figure is withheld (independent bins stay below 1.3 in simulation);
+    `missed` the share of the traffic that gaps in the log may have hidden.
     """
 
     coverage: float = 0.99
@@ -36,6 +38,7 @@ class Thresholds:
     denied: float = 0.001
     split_days: int = 7
     differ: float = 2.0
+    missed: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +157,17 @@ def cluster_word(
     unrun: Sequence[Unrun],
     last: datetime | None,
     limits: Thresholds,
+    told: Gaps,
 ) -> Word:
     """`can't tell` for what waiting does not mend, else `wait` for the longest wait, else ready."""
     if not estimates or last is None:
         return Word("can't tell", ("no wanted edge was seen",))
     worst = min(estimates, key=lambda e: (e.coverage, -e.width_h))
     unsure, waits = list(silences), []
+    if told.missed > limits.missed:
+        asked = f"at most {limits.missed:.1%} is asked for"
+        unsure += [f"gaps in the log may hide {told.missed:.1%} of the traffic, {asked}"]
+        unsure += told.lines
     unsure += [why for _, why, run in unrun if run is None]
     waits += [(run + timedelta(hours=1), why) for _, why, run in unrun if run is not None]
     if days < limits.days:

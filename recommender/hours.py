@@ -126,7 +126,7 @@ class Folded:
 
 def folded(hourly: pd.DataFrame) -> Folded:
     """Fold EDGES by hour, as `resolved` returns them, over the hours."""
-    number = _numbered(hourly, EDGE)
+    number = numbered(hourly, EDGE)
     edges, first = np.unique(number, return_index=True)
     count = len(edges)
     table = plain(hourly[EDGE].iloc[first].reset_index(drop=True))
@@ -159,7 +159,7 @@ def _pairs(number: Ints, time: Ints) -> tuple[Ints, Ints]:
     return key // span, key % span + first
 
 
-def _numbered(frame: pd.DataFrame, columns: Iterable[str]) -> Ints:
+def numbered(frame: pd.DataFrame, columns: Iterable[str]) -> Ints:
     """The number of each row's group, groups in the order of the columns, null first."""
     number = np.zeros(len(frame), np.int64)
     for name in columns:
@@ -189,7 +189,7 @@ def _scanning(hourly: pd.DataFrame, hour: Ints) -> np.ndarray:
     failed = ((hourly["answered"] == 0) & ((hourly["refused"] > 0) | denied)).to_numpy(bool)
     if not failed.any():
         return failed
-    client = _numbered(hourly, CLIENT)
+    client = numbered(hourly, CLIENT)
     span = int(hour.max()) - int(hour.min()) + 1
     _, group = np.unique(client * span + (hour - hour.min()), return_inverse=True)
     targets = np.bincount(group, weights=failed)

@@ -11,6 +11,7 @@ import pandas as pd
 from recommender.classify import classified
 from recommender.decisions import Decision, decided
 from recommender.dialects import parse_policies
+from recommender.directions import turned
 from recommender.evaluate import evaluator
 from recommender.frames import records
 from recommender.hours import folded, resolved
@@ -18,15 +19,16 @@ from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import Roles, roles
 from recommender.replay import replay
+from recommender.runs import runs
 
 
 @dataclass(frozen=True)
 class Meaning:
     """Edges with their last word, and what led to it.
 
-    `edges` is what `classify.classified` returns with `pattern` and `score` (see
-    `outliers.judged`), decisions followed; `seen` one row per (`edge`, `hour`); `roles` those
-    learnt from edges seen in two hours or more; `notes` what could not be followed.
+    `edges` is what `classify.classified` returns with `run` (see `runs.runs`), `pattern` and
+    `score` (see `outliers.judged`), decisions followed; `seen` one row per (`edge`, `hour`);
+    `roles` those learnt from edges seen in two hours or more; `notes` what could not be followed.
     """
 
     edges: pd.DataFrame
@@ -53,9 +55,12 @@ def meaning(
         in_force: let an edge wait for review where a policy of the inventory denies it. Not where
             policies are to be judged by the edges: what they deny must stay wanted.
     """
-    told = folded(resolved(hourly, inventory))
+    told = folded(turned(resolved(hourly, inventory), inventory))
     edges, seen = classified(told.edges, inventory, audited=audited), told.seen
-    learnt = roles(edges[(edges["class"] == "wanted") & (edges["hours"] > 1)])
+    edges = runs(edges, seen, inventory)
+    learnt = roles(
+        edges[(edges["class"] == "wanted") & ((edges["hours"] > 1) | edges["run"].notna())]
+    )
     against = _contradicted(edges, inventory) if in_force and not audited else frozenset()
     edges = judged(edges, seen, learnt.of, contradicted=against, nodes=len(inventory.nodes))
     notes: list[str] = []

@@ -201,7 +201,10 @@ Peer = (
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The edges behind a rule: counts from one end, instants in UTC (ISO 8601 text)."""
+    """The edges behind a rule: counts from one end, instants in UTC (ISO 8601 text).
+
+    `opened` has a sentence on each thing that the rule permits beyond what was seen.
+    """
 
     connections: int
     days: int
@@ -211,6 +214,7 @@ class Evidence:
     reporters: tuple[str, ...]
     clients: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class Basis:
     """What needs are told from, beside the edges.
 
     `units` are what `selectors.units` returns for the inventory; `asked` the names by which
-    workloads asked for addresses; `mesh` the clusters that this one is connected with.
+    workloads asked for addresses; `mesh` the clusters that this one is connected with; `closed`
+    the addresses that no joined block may open.
     """
 
     inventory: Inventory
@@ -60,6 +61,7 @@ class Basis:
     words: Words
     asked: Asked = field(default_factory=dict)
     mesh: Mesh = field(default_factory=Mesh)
+    closed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _ports(row: Row, words: Words, dns: frozenset[tuple[str | None, int]]) -> tu
         # A truncated answer is asked for again over TCP (RFC 7766), which few windows show.
         port = int(row["port"])
         return PortSet.one("TCP", port) | PortSet.one("UDP", port), ""
-    return ports_of(row), ""
+    return ports_of(row) | run_of(row), ""
 
 
 def ports_of(row: Row) -> PortSet:
@@ -147,6 +149,11 @@ def ports_of(row: Row) -> PortSet:
         kind = ECHO[protocol] if row["port"] is None else int(row["port"])
         return PortSet.one(protocol, kind * 256, kind * 256 + 255)
     return PortSet.one(protocol, int(row["port"]))
+
+
+def run_of(row: Row) -> PortSet:
+    """The range that an edge belongs to (see `runs.runs`); empty where there is none."""
+    return PortSet.one(str(row["protocol"]), *row["run"][:2]) if row["run"] else PortSet()
 
 
 def _peers(

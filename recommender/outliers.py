@@ -7,7 +7,7 @@ there the whole window, from a workload that is alone in its role. The catalogue
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +154,9 @@ def _seen(
     when = sightings.groupby("edge")["hour"].agg(["size", "min"]).reindex(wanted, fill_value=0)
     hours = when["size"].to_numpy(np.int64)
     first = when["min"].to_numpy(np.int64)
+    for mine in _runs(rows, found):  # a run of ports is one thing that a client does
+        hours[mine] = sightings["hour"][sightings["edge"].isin(wanted[mine])].nunique()
+        first[mine] = first[mine].min()
     more = np.zeros(len(found.ends), bool)
     for end in (found.client, found.server):
         more[end[hours > 1]] = True
@@ -171,6 +174,14 @@ def _seen(
         usual(found, parts, ~scanned & (hours > 1)),
         more[found.client] | (rows["client_type"] != "workload").to_numpy(bool),
     )
+
+
+def _runs(rows: pd.DataFrame, found: Calls) -> Iterator[Ints]:
+    """The rows of each client's run of ports at a server."""
+    within = np.flatnonzero(rows["run"].notna().to_numpy())
+    keys = list(zip(found.client[within], found.server[within], found.port[within], strict=True))
+    for mine in pd.Series(within).groupby(pd.Series(keys, dtype=object)).indices.values():
+        yield within[mine]
 
 
 def _parts(rows: pd.DataFrame, found: Calls, roles: Mapping[str, int]) -> Ints:

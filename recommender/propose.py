@@ -7,7 +7,6 @@ back as a loss.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from recommender.blocks import blocks
 from recommender.frames import Row
 from recommender.inventory import WorkloadKey
 from recommender.model import (
@@ -40,6 +40,7 @@ from recommender.selectors import Unit
 from recommender.words import Words
 
 NAME_PREFIX = "flowpolicy-"
+_PATTERN = "{} stands for every such name, not only those that were asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,15 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which policies are asked for: namespaces (all where empty), exclusions, directions."""
+    """Which policies are asked for: namespaces (all where empty), exclusions, directions.
+
+    So many `open_addresses` that were not seen may be opened in one rule, to join its blocks.
+    """
 
     namespaces: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
     directions: tuple[Direction, ...] = DIRECTIONS
+    open_addresses: int = 0
 
     def takes(self, namespace: str) -> bool:
         """Whether policies for the namespace are asked for."""
@@ -98,9 +103,11 @@ def propose(rows: Iterable[Row], scope: Scope, basis: Basis) -> tuple[list[Propo
     proposals = []
     for unit in dict.fromkeys(units.values()):
         if scope.takes(unit.namespace):
-            rules = {d: _rules(by_side[unit, d], words) for d in scope.directions}
+            rules = {
+                d: _rules(by_side[unit, d], basis, scope.open_addresses) for d in scope.directions
+            }
             policy = _policy(unit, rules, words, _policy_name(unit, units))
-            said = (*_unit_loss(unit), *sorted(losses[unit]), *_patterns(policy))
+            said = (*_unit_loss(unit), *sorted(losses[unit]), *_opened(policy))
             unseen = () if unit in found.seen else (unit,)
             proposals.append(Proposal((unit,), policy, said, unseen))
     return sorted(proposals, key=lambda p: (p.namespace, p.policy.ref.name)), found.losses
@@ -121,8 +128,11 @@ def _unit_loss(unit: Unit) -> tuple[str, ...]:
     return (loss + "others do; give their pods a label of their own",)
 
 
-def _patterns(policy: Policy) -> Iterator[str]:
-    """A sentence on each pattern of names, which opens more than was seen."""
+def _opened(policy: Policy) -> Iterator[str]:
+    """A sentence on all that opens more than was seen: ranges, blocks, patterns of names."""
+    for direction in DIRECTIONS:
+        for rule in policy.rules(direction):
+            yield from rule.evidence.opened if rule.evidence else ()
     for rule in policy.egress:
         for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) else ():
             for name in peer.names if isinstance(peer, NamePeer) else ():
@@ -152,8 +162,9 @@ def _inside(namespace: str, selector: Selector) -> Selector:
 # --- rules --------------------------------------------------------------------------------------
 
 
-def _rules(side: Sequence[Need], words: Words) -> tuple[Rule, ...]:
+def _rules(side: Sequence[Need], basis: Basis, budget: int) -> tuple[Rule, ...]:
     """One rule for each distinct set of ports, with all the peers that use just this set."""
+    words = basis.words
     by_name = any(isinstance(need.peer, NamePeer) for need in side)
     ports: dict[tuple[Hashable, Peer], PortSet] = defaultdict(PortSet)
     members: dict[tuple[Hashable, Peer], dict[int, Need]] = defaultdict(dict)
@@ -167,7 +178,11 @@ def _rules(side: Sequence[Need], words: Words) -> tuple[Rule, ...]:
     for key, some in members.items():
         alike[key[0], ports[key]] += some.values()
     rules = [
-        (min(need.place for need in some), set_.by_protocol, _rule(some, set_, words, by_name))
+        (
+            min(need.place for need in some),
+            set_.by_protocol,
+            _rule(some, set_, basis, budget, by_name),
+        )
         for (_, set_), some in alike.items()
     ]
     return numbered(rule for *_, rule in sorted(rules, key=lambda each: each[:2]))
@@ -178,7 +193,7 @@ def numbered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(replace(rule, index=index) for index, rule in enumerate(rules))
 
 
-def _rule(some: Sequence[Need], ports: PortSet, words: Words, by_name: bool) -> Rule:
+def _rule(some: Sequence[Need], ports: PortSet, basis: Basis, budget: int, by_name: bool) -> Rule:
     """The rule of needs that agree in their ports; names and addresses last, each joined."""
     peers: dict[Peer, None] = {}
     addresses: list[str] = []
@@ -191,26 +206,34 @@ def _rule(some: Sequence[Need], ports: PortSet, words: Words, by_name: bool) -> 
                 names |= set(asked)
             case _:
                 peers[need.peer] = None
-    if names:
-        peers[NamePeer(tuple(joined(names, words.sibling_names)))] = None
-    within = [AddressPeer((block,), reach=words.reach) for block in blocks(addresses)]
+    patterns = joined(names, basis.words.sibling_names)
+    if patterns:
+        peers[NamePeer(tuple(patterns))] = None
+    found = blocks(addresses, budget, basis.closed)
+    within = [AddressPeer((block.cidr,), reach=basis.words.reach) for block in found]
+    rows = [need.row for need in some]
+    opened = (
+        *sorted({_run(row) for row in rows} - {""}),
+        *(_PATTERN.format(name) for name in patterns if "*" in name),
+        *(str(block) for block in found if block.opened),
+    )
     return Rule(
         peer=AnyOf((*peers, *within)),
         ports=Ports(numbers=ports),
-        evidence=_evidence([need.row for need in some]),
+        evidence=replace(_evidence(rows), opened=opened),
         learns=by_name and all(need.asks for need in some),
     )
 
 
-def blocks(addresses: Iterable[str]) -> list[str]:
-    """The fewest CIDR blocks that hold these addresses and no other one, IPv4 first."""
-    parsed = [ipaddress.ip_address(address) for address in set(addresses)]
-    v4 = [ipaddress.IPv4Network(a) for a in parsed if isinstance(a, ipaddress.IPv4Address)]
-    v6 = [ipaddress.IPv6Network(a) for a in parsed if isinstance(a, ipaddress.IPv6Address)]
-    return [
-        *(str(net) for net in ipaddress.collapse_addresses(v4)),
-        *(str(net) for net in ipaddress.collapse_addresses(v6)),
-    ]
+def _run(row: Row) -> str:
+    """A sentence on the range of ports that an edge belongs to; empty where it has none."""
+    if not row["run"]:
+        return ""
+    low, high, seen = row["run"]
+    return (
+        f"{row['protocol']} {low}-{high} of {named(row, 'server')}: {seen} of {high - low + 1} "
+        "ports were seen, given out anew for each connection; pin the port if you can"
+    )
 
 
 def _evidence(rows: Sequence[Row]) -> Evidence:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recommender.classify import METADATA
 from recommender.dialects import parse_policies
 from recommender.dialects.writers import Writer
 from recommender.enough import Thresholds
@@ -62,7 +63,8 @@ def recommendation(
         PolicyError: the API server would refuse what is to be written.
     """
     words, inventory = writer.words, watched.inventory
-    basis = Basis(inventory, units(inventory, words.hides), words, watched.asked, watched.mesh)
+    parts = (inventory, units(inventory, words.hides), words, watched.asked, watched.mesh)
+    basis = Basis(*parts, _closed(watched))
     wanted = of_class(watched.edges, "wanted")
     proposals, lost = propose(wanted, scope, basis)
     manifests = tuple(tuple(writer.render(p.policy)) if _takes(p) else () for p in proposals)
@@ -85,6 +87,14 @@ def recommendation(
             surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
         ),
     )
+
+
+def _closed(watched: Watched) -> frozenset[str]:
+    """Addresses that are known to be somebody whom no joined block may open."""
+    edges = watched.edges[watched.edges["class"] != "wanted"]
+    named = [edges[f"{role}_address"].dropna() for role in ("client", "server")]
+    inside = watched.inventory.node_of_address.keys()
+    return frozenset({*METADATA, *inside, *(str(one) for some in named for one in some)})
 
 
 def _takes(proposal: Proposal) -> bool:

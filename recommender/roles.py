@@ -73,6 +73,10 @@ def calls(edges: pd.DataFrame) -> Calls:
         str(protocol) if port is None else f"{protocol} {port}"
         for protocol, port in plain(edges[["protocol", "port"]]).itertuples(index=False)
     ]
+    # A run of ports is one thing to call.
+    for i in np.flatnonzero(edges["run"].notna().to_numpy()):
+        low, high, _ = edges["run"].iloc[i]
+        ports[i] = f"{edges['protocol'].iloc[i]} {low}-{high}"
     return coded(clients, servers, np.array(ports, object))
 
 

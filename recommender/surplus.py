@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from recommender.dns import dns_ports, is_dns
 from recommender.evaluate import Evaluator
 from recommender.frames import Row
-from recommender.model import PortSet
-from recommender.needs import ports_of
+from recommender.model import AddressPeer, AnyOf, PortSet
+from recommender.needs import ports_of, run_of
 from recommender.propose import Proposal, named
 from recommender.watch import Watched
 
@@ -35,7 +35,7 @@ def surplus(
     protocols: Iterable[str],
 ) -> Iterator[Surplus]:
     """Connections with a governed end that are permitted beyond the wanted ones."""
-    seen, kept = _seen(watched, wanted)
+    seen, kept, runs = _seen(watched, wanted)
     shared = {
         str(key)
         for p in proposals
@@ -49,7 +49,7 @@ def surplus(
         }
         for direction in ("ingress", "egress")
     }
-    known = _known_addresses(watched)
+    known = {**_joined_addresses(proposals), **_known_addresses(watched)}
     # Policies see host-network pods as their nodes, whose addresses have rows of their own.
     on_hosts = {str(k) for k, w in watched.inventory.workloads.items() if w.host_network}
     for row in judge.connectivity(by="workload", protocols=sorted(protocols)):
@@ -62,6 +62,8 @@ def surplus(
             beyond = permitted - seen[client, server]
             if beyond:
                 why = "DNS is kept on UDP and TCP" if beyond <= kept[client, server] else ""
+                if not why and beyond <= runs[client, server]:
+                    why = "the server gives out its ports from this range anew each time"
                 if not why and {client, server} & shared:
                     why = "labels do not tell the workloads apart"
                 ports = beyond.intervals(row.protocol)
@@ -84,18 +86,33 @@ def _known_addresses(watched: Watched) -> dict[str, str]:
 Seen = dict[tuple[str, str], PortSet]
 
 
-def _seen(watched: Watched, wanted: Sequence[Row]) -> tuple[Seen, Seen]:
-    """Ports wanted by pair of ends, and the DNS ports that come with them."""
+def _joined_addresses(proposals: Sequence[Proposal]) -> dict[str, str]:
+    """Why an address in a block of several may be permitted: only a budget opens unseen ones."""
+    found: dict[str, str] = {}
+    for proposal in proposals:
+        for rule in (*proposal.policy.ingress, *proposal.policy.egress):
+            for peer in rule.peer.peers if isinstance(rule.peer, AnyOf) else ():
+                for block in peer.blocks if isinstance(peer, AddressPeer) else ():
+                    network = ipaddress.ip_network(block)
+                    if 1 < network.num_addresses <= _MOST_ADDRESSES:
+                        found |= {str(one): f"opened to join {block}" for one in network}
+    return found
+
+
+def _seen(watched: Watched, wanted: Sequence[Row]) -> tuple[Seen, Seen, Seen]:
+    """Ports wanted by pair of ends, the DNS ports that come with them, and their runs."""
     dns = dns_ports(watched.inventory)
     seen: Seen = defaultdict(PortSet)
     kept: Seen = defaultdict(PortSet)
+    runs: Seen = defaultdict(PortSet)
     for row in wanted:
         pair = named(row, "client"), named(row, "server")
         seen[pair] |= ports_of(row)
+        runs[pair] |= run_of(row)
         if is_dns(row, dns):
             port = int(row["port"])
             kept[pair] |= PortSet.one("TCP", port) | PortSet.one("UDP", port)
-    return seen, kept
+    return seen, kept, runs
 
 
 def _pairs(src: str, dst: str) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from recommender.model import (
     Remark,
     Rule,
 )
-from recommender.needs import ports_of
+from recommender.needs import ports_of, run_of
 from recommender.propose import exact_name
 from recommender.replay import asked, judged
 from recommender.universe import Mask, Universe, bits, is_local
@@ -75,7 +75,7 @@ def _used(judge: Evaluator, rows: Iterable[Row]) -> dict[RuleKey, _Use]:
         if not judged(row):
             continue
         protocol, port = asked(row)
-        ports = ports_of(row)
+        ports = ports_of(row) | run_of(row)
         if is_dns(row, dns):  # asked again over TCP where the answer is long (RFC 7766)
             ports |= PortSet.one("TCP", port) | PortSet.one("UDP", port)
         ends = exact_name(row, "client"), exact_name(row, "server")

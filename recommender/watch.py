@@ -23,6 +23,9 @@ from recommender.addresses import address
 from recommender.decisions import Decision
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.enough import Thresholds, quiet_nodes
+from recommender.frames import Row
+from recommender.gaps import gaps_of
+from recommender.hours import SUMS
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.known import Known
 from recommender.meaning import Meaning, meaning
@@ -32,6 +35,7 @@ from recommender.objects import read_inventory
 from recommender.window import Window, window
 
 _LONGEST_NAME, _DNS_NAME = 253, re.compile(r"[a-z0-9_]([-a-z0-9_]*\.)+[a-z0-9][-a-z0-9]*")
+_RECORDS = [name for name in SUMS if name not in ("connections", "answered", "refused")]
 _ATTEMPTS = 50  # each because files were replaced or joined during the one before
 
 
@@ -40,9 +44,9 @@ class Watched:
     """What a store shows of one cluster.
 
     `hourly` is EDGES by hour, `meaning` what they mean; `inventory` is the given one, or made of
-    the flows where `from_flows`; `reports` when each node reported (see `edges.reports`); `names`
-    are the outside addresses that DNS names were seen to have, `asked` who asked for which;
-    `mesh` the clusters that it is connected with.
+    the flows where `from_flows`; `reports` when each node reported (see `edges.reports`), `gaps`
+    what the logs say they missed (rows of GAPS); `names` are the outside addresses that DNS names
+    were seen to have, `asked` who asked for which; `mesh` the clusters that it is connected with.
     """
 
     cluster: str
@@ -50,6 +54,7 @@ class Watched:
     from_flows: bool
     hourly: pd.DataFrame
     reports: pd.DataFrame
+    gaps: Sequence[Row]
     names: Mapping[str, frozenset[str]]
     asked: Asked
     mesh: Mesh
@@ -111,6 +116,7 @@ def watch(
         from_flows=known is None,
         hourly=folded.hourly,
         reports=folded.reports,
+        gaps=open_store(store).gaps().to_pylist(),
         names=folded.names,
         asked=folded.asked,
         mesh=folded.mesh,
@@ -201,8 +207,10 @@ def _folded(
 def window_of(watched: Watched, thresholds: Thresholds | None = None) -> Window:
     """Whether it was watched long enough, holes in the log that the nodes show included."""
     gaps = tuple(quiet_nodes(watched.reports, watched.inventory))
-    found = watched.meaning
-    return window(found.edges, found.seen, watched.inventory, thresholds, gaps=gaps)
+    found, hourly = watched.meaning, watched.hourly
+    events = int(hourly[_RECORDS].to_numpy("int64").sum())
+    told = gaps_of(watched.gaps, watched.cluster, watched.reports, events)
+    return window(found.edges, found.seen, watched.inventory, thresholds, gaps=gaps, told=told)
 
 
 def _addresses_of_names(rows: pd.DataFrame) -> dict[str, frozenset[str]]:

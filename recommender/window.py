@@ -28,6 +28,7 @@ from recommender.enough import (
     workload_word,
 )
 from recommender.frames import records
+from recommender.gaps import Gaps
 from recommender.incidence import Ints
 from recommender.inventory import Inventory
 from recommender.roles import named_ends
@@ -58,6 +59,7 @@ class Window:
     unrun: tuple[str, ...]
     unseen: tuple[str, ...]
     silences: tuple[str, ...]
+    gaps: Gaps
     word: Word
     workloads: pd.DataFrame
 
@@ -79,6 +81,7 @@ def window(
     thresholds: Thresholds | None = None,
     *,
     gaps: Sequence[str] = (),
+    told: Gaps | None = None,
 ) -> Window:
     """Judge the window.
 
@@ -88,12 +91,14 @@ def window(
         inventory: its CronJobs and Services are what may not have been seen.
         thresholds: the defaults unless given.
         gaps: one sentence for each hole in the log that is known otherwise.
+        told: the gaps that the log itself tells of; none unless given.
     """
-    limits = thresholds or Thresholds()
+    limits, told = thresholds or Thresholds(), told or Gaps()
     hours = np.unique(sightings["hour"].to_numpy(np.int64))
     wanted = np.flatnonzero((edges["class"] == "wanted").to_numpy())
     chosen = sightings[sightings["edge"].isin(wanted)]
-    edge = np.searchsorted(wanted, chosen["edge"].to_numpy(np.int64))
+    written, number = _as_written(edges.iloc[wanted])
+    edge = number[np.searchsorted(wanted, chosen["edge"].to_numpy(np.int64))]
     hour = chosen["hour"].to_numpy(np.int64)
     estimates = tuple(estimate(edge, hour, hours, width) for width in WIDTHS_H) if len(hour) else ()
     split = denied_share(edge, hour, limits.split_days)
@@ -102,8 +107,8 @@ def window(
     first, last = (hour_start(hours[0]), hour_start(hours[-1] + 1)) if len(hours) else (None, None)
     unrun = tuple(not_run(inventory, first, last))
     days = (int(hours[-1] - hours[0]) + 1) // 24 if len(hours) else 0
-    word = cluster_word(estimates, days, split, silences, unrun, last, limits)
-    table = _workloads(edges.iloc[wanted], edge, hour, inventory, unrun, last, days, limits)
+    word = cluster_word(estimates, days, split, silences, unrun, last, limits, told)
+    table = _workloads(written, edge, hour, inventory, unrun, last, days, limits)
     return Window(
         first=first,
         last=last,
@@ -115,9 +120,26 @@ def window(
         unrun=tuple(why for _, why, _ in unrun),
         unseen=tuple(not_called(inventory, edges)),
         silences=silences,
+        gaps=told,
         word=word,
         workloads=table,
     )
+
+
+def _as_written(wanted: pd.DataFrame) -> tuple[pd.DataFrame, Ints]:
+    """Edges at the level at which policies are written, and the number there of each wanted one.
+
+    The ports of a client's run at a server are one edge.
+    """
+    within = np.flatnonzero(wanted["run"].notna().to_numpy())
+    first = np.arange(len(wanted))
+    found: dict[tuple[object, ...], int] = {}
+    ends = (named_ends(wanted.iloc[within], role) for role in ("client", "server"))
+    said = (wanted[name].iloc[within] for name in ("protocol", "run"))
+    for i, key in zip(within, zip(*ends, *said, strict=True), strict=True):
+        first[i] = found.setdefault(key, int(i))
+    kept, number = np.unique(first, return_inverse=True)
+    return wanted.iloc[kept], number.astype(np.int64)
 
 
 def estimate(edge: Ints, hour: Ints, watched: Ints, width_h: int) -> Estimate:

@@ -49,6 +49,7 @@ def edges(*rows: tuple[str, str, str, int | None, str]) -> pd.DataFrame:
                 **end("server", s),
                 "protocol": t,
                 "port": p,
+                "run": None,
                 "class": k,
                 "reason": "r",
             }

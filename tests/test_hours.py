@@ -57,15 +57,16 @@ def frame(drawn: list[dict[str, Any]]) -> pd.DataFrame:
         row = {"cluster": "c", **end("client", *one["client"]), **end("server", *one["server"])}
         row |= {"protocol": one["protocol"], "port": one["port"], "hour": hour, "connections": 2}
         row |= dict(zip(COUNTS, one["counts"], strict=True))
-        row |= {"bytes_to_server": one["bytes"], "bytes_to_client": None}
+        row |= {"bytes_to_server": one["bytes"], "bytes_to_client": None, "client_port": None}
         rows.append(row | {"first_seen": hour, "last_seen": hour + timedelta(minutes=3)})
     instant, text = pa.timestamp("us", "UTC"), pa.string()
     types = dict.fromkeys(EDGE, text) | {"port": pa.int32()}
     types |= dict.fromkeys(("hour", "first_seen", "last_seen"), instant)
     whole = dict.fromkeys(
-        ("connections", *COUNTS, "bytes_to_server", "bytes_to_client"), pa.int64()
+        ("connections", *COUNTS, "bytes_to_server", "bytes_to_client", "client_port"), pa.int64()
     )
     order = [*EDGE, "hour", "connections", *COUNTS, "bytes_to_server", "bytes_to_client"]
+    order += ["client_port"]
     order += ["first_seen", "last_seen"]
     schema = pa.schema([(name, (types | whole)[name]) for name in order])
     return pa.Table.from_pylist(rows, schema).to_pandas(types_mapper=pd.ArrowDtype)

@@ -41,7 +41,7 @@ class Traffic:
             "protocol": "TCP", "port": port, "connections": connections, "hours": len(hours),
             "days": len({hour // 24 for hour in hours}), "bytes_to_server": None,
             "bytes_to_client": None, "quiet_hours": len(hours) if quiet else 0,
-            "class": class_, "reason": "delivered",
+            "class": class_, "reason": "delivered", "run": None,
         }  # fmt: skip
         self.rows.append({**row, **columns})
         return self

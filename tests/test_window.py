@@ -12,6 +12,7 @@ from cluster_objects import inventory, node, pod, service, workload
 from recommender import incidence
 from recommender.cron import schedule
 from recommender.enough import Thresholds, quiet_nodes
+from recommender.gaps import Gaps
 from recommender.inventory import Inventory
 from recommender.window import (
     Window,
@@ -198,7 +199,8 @@ def edges_frame(count: int, class_: str = "wanted") -> pd.DataFrame:
                 ("name", f"{role}{number}"), ("address", None),
             )
         }  # fmt: skip
-        rows.append({"cluster": "c", **ends, "protocol": "TCP", "port": 80, "class": class_})
+        edge = {"cluster": "c", **ends, "protocol": "TCP", "port": 80, "run": None}
+        rows.append(edge | {"class": class_})
     return pd.DataFrame(rows, dtype=object)
 
 
@@ -259,6 +261,20 @@ def test_a_hole_in_the_log_and_an_unreadable_schedule_cannot_be_told() -> None:
     job.body["spec"]["schedule"] = "when the moon is full"
     assert judged(edges_frame(5), *steady(14), inventory(job)).word.word == "can't tell"
     assert judged(edges_frame(5), *steady(14), gaps=["lost"]).word.why == ("lost",)
+
+
+def test_a_window_with_large_gaps_is_never_ready_and_one_with_small_ones_says_so() -> None:
+    large, small = (Gaps(("node one lost 9 events",), share) for share in (0.02, 0.005))
+    found = judged(edges_frame(5), *steady(14), told=large)
+    assert found.word.word == "can't tell"
+    assert found.word.why == (
+        "gaps in the log may hide 2.0% of the traffic, at most 1.0% is asked for",
+        "node one lost 9 events",
+    )
+    found = judged(edges_frame(5), *steady(14), told=small)
+    assert (found.word.word, found.gaps) == ("ready", small)
+    strict = Thresholds(missed=0.001)
+    assert judged(edges_frame(5), *steady(14), thresholds=strict, told=small).word.word != "ready"
 
 
 def test_a_node_that_went_silent_is_named_while_the_inventory_has_it() -> None:

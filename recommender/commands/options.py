@@ -52,16 +52,23 @@ def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--max-denied", type=float, help="Share of new edges a day borne; 0.001 unless given."
     )
+    @click.option(
+        "--max-missed",
+        type=float,
+        help="Share of the traffic that gaps in the log may hide; 0.01 unless given.",
+    )
     @functools.wraps(function)
     def wrapped(
         min_days: int | None,
         min_coverage: float | None,
         max_denied: float | None,
+        max_missed: float | None,
         **rest: Any,
     ) -> Any:
         from recommender.enough import Thresholds
 
-        given = {"days": min_days, "coverage": min_coverage, "denied": max_denied}
+        given = {"days": min_days, "coverage": min_coverage}
+        given |= {"denied": max_denied, "missed": max_missed}
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return function(thresholds=Thresholds(**chosen), **rest)
 

@@ -43,6 +43,15 @@ _OPTIONS = (
         help="Directions to isolate.",
     ),
     click.option(
+        "--open-addresses",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Join the outside addresses of a rule to fewer blocks, which may permit so many that "
+        "were not seen. Each is listed.",
+    ),
+    click.option(
         "--learn-audited",
         is_flag=True,
         help="Take traffic that policy would have denied (audit mode) as wanted.",
@@ -65,6 +74,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         namespaces: tuple[str, ...],
         excluded: tuple[str, ...],
         directions: str,
+        open_addresses: int,
         learn_audited: bool,
         cluster: str | None,
         decisions: str | None,
@@ -88,6 +98,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
             frozenset(namespaces),
             frozenset(excluded),
             tuple(d for d in DIRECTIONS if directions in ("both", d)),
+            open_addresses,
         )
         _say(watched, scope)
         return function(found=_proposed(watched, scope, writer(dialect, form), thresholds), **rest)

@@ -224,6 +224,7 @@ def _rule(direction: str, rule: Rule) -> dict[str, Any]:
             "last_seen": evidence.last_seen,
             "reporters": list(evidence.reporters),
         },
+        "opened": list(evidence.opened),
     }
 
 

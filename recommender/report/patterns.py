@@ -50,6 +50,8 @@ def window_fields(window: Window) -> Row:
         "cronjobs_outside": list(window.unrun),
         "services_unseen": list(window.unseen),
         "silences": list(window.silences),
+        "gaps": list(window.gaps.lines),
+        "gaps_missed": round(window.gaps.missed, 6),
     }
 
 
@@ -148,7 +150,9 @@ def _window(window: Window) -> Iterator[str]:
         )
     yield f"  foretold for the next day: {window.foretold:.2%} of its edges would be denied"
     yield f"  what happens less often than every {window.longest_period_days} days may be missing"
-    for line in (*window.unrun, *window.silences):
+    if window.gaps.lines:
+        yield f"  gaps in the log may hide {window.gaps.missed:.2%} of the traffic"
+    for line in (*window.unrun, *window.silences, *window.gaps.lines):
         yield f"  {line}"
     if window.unseen:
         yield f"  declared, never called: {_some(window.unseen)}"
