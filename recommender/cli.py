@@ -24,6 +24,7 @@ COMMANDS = {
     "diff": "Show what changes between two sets of policies.",
     "report": "Write one page that shows it all in a browser.",
     "check": "Replay the logs: what would these policies deny.",
+    "enforce": "Turn staged and audit policies of ours into enforcing ones.",
 }
 
 EXIT_CODES = """\

@@ -179,7 +179,7 @@ def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
         document = text[start:end]
         if not document.strip():
             continue
-        if _is_too_deep(document):
+        if is_too_deep(document):
             yield Problem(f"{name}:{line}", TOO_DEEP)
             continue
         try:
@@ -191,7 +191,7 @@ def _yaml_objects(name: str, text: str) -> Iterator[Manifest | Problem]:
             yield Problem(f"{name}:{where}", f"not YAML ({what})")
 
 
-def _is_too_deep(text: str) -> bool:
+def is_too_deep(text: str) -> bool:
     """Whether a document nests deeper than libyaml's caller can follow: its stack would run out.
 
     Reading all events tells for sure and takes as long as reading the document, so only text with

@@ -95,6 +95,7 @@ def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
         "diff",
         "check",
         "report",
+        "enforce",
     ):
         epilog = command(name).epilog
         assert epilog is not None

@@ -23,7 +23,7 @@ HOMES = {
     "ibis": ("recommender.edges", "recommender.watch"),
     "ruamel": ("recommender.report.",),
     "rich": ("recommender.commands.", "recommender.report."),
-    "yaml": ("recommender.manifests", "recommender.diff"),
+    "yaml": ("recommender.manifests", "recommender.diff", "recommender.enforce"),
 }
 INGEST_FACE = {"ingest.schema", "ingest.store", "ingest.errors"}
 # Modules that know no dialect, no I/O and no table.

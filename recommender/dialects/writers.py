@@ -14,6 +14,8 @@ from recommender.words import Reach, Words
 
 Rollout = Literal["enforced", "staged", "audit"]
 Network = Literal["any", "cilium", "calico"]
+# What says that an object is ours: the recommended labels of Kubernetes.
+OURS = {"app.kubernetes.io/managed-by": "flowpolicy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +98,11 @@ def writer(dialect: str, form: Form | None = None) -> Writer:
             f"the dialect {dialect} has no {form.rollout} form, {needs} has; `flowpolicy check` "
             "tells what the enforced form would deny"
         )
-    return WRITERS[dialect](form)
+    made = WRITERS[dialect](form)
+    return replace(made, render=lambda policy: [_ours(body) for body in made.render(policy)])
+
+
+def _ours(body: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with the label that says whose it is."""
+    meta = body["metadata"]
+    return body | {"metadata": meta | {"labels": OURS | meta.get("labels", {})}}

@@ -6,14 +6,10 @@ replaced or removed: people keep Git repositories, kustomizations and policies o
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from ingest.errors import FlowpolicyError
 from recommender.frames import Row, of_class, records
@@ -24,6 +20,7 @@ from recommender.policies import PolicySet
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
 from recommender.report import patterns
+from recommender.report.comments import manifest_text
 
 INDEX = "recommendation.json"
 # RFC 1123 subdomain, as the API server demands of both names; so no name can choose a path.
@@ -43,7 +40,7 @@ def write(recommendation: Recommendation, out: Path) -> list[Path]:
         FlowpolicyError: `out` holds files but no earlier run's index, a file of somebody else's
             stands where a policy is to go, or the folder cannot be written.
     """
-    texts = {proposal_path(p): manifest_text(m) for p, m in recommendation.written}
+    texts = policy_texts(recommendation)
     index = json.dumps(as_dict(recommendation), indent=2) + "\n"
     try:
         earlier = _written_earlier(out)
@@ -104,14 +101,14 @@ def proposed(recommendation: Recommendation) -> PolicySet:
     return PolicySet(own, recommendation.policies)
 
 
-def manifest_text(manifests: Sequence[dict[str, Any]]) -> str:
-    """The manifests of a policy as YAML."""
-    yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 4096
-    text = io.StringIO()
-    yaml.dump_all(manifests, text)
-    return text.getvalue()
+def policy_texts(recommendation: Recommendation) -> dict[Path, str]:
+    """The text of each policy that is written, by its place inside the folder."""
+    since = str(window(recommendation.watched.edges)["first_seen"])[:10]
+    render = recommendation.writer.render
+    return {
+        proposal_path(proposal): manifest_text(manifests, proposal.policy, render, since)
+        for proposal, manifests in recommendation.written
+    }
 
 
 def as_dict(recommendation: Recommendation) -> dict[str, Any]:

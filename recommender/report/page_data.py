@@ -57,7 +57,7 @@ def page_data(found: Recommendation, judged: Judged) -> dict[str, Any]:
             which policies in force these are.
     """
     rows = records(found.watched.edges)
-    told = files.as_dict(found)
+    told, texts = files.as_dict(found), files.policy_texts(found)
     ends = _Ends(rows, found)
     first, days, masks = _days(found)
     verdicts = [_verdicts(judge, rows) for judge in (judged.before, judged.after)]
@@ -79,11 +79,9 @@ def page_data(found: Recommendation, judged: Judged) -> dict[str, Any]:
             {
                 **policy,
                 "directions": sorted(proposal.policy.isolates),
-                "yaml": files.manifest_text(manifests),
+                "yaml": texts.get(files.proposal_path(proposal), ""),
             }
-            for policy, proposal, manifests in zip(
-                told["policies"], found.proposals, found.manifests, strict=True
-            )
+            for policy, proposal in zip(told["policies"], found.proposals, strict=True)
         ],
         "roles": [_role(role) for role in told["roles"]],
         "window": told["window"],
