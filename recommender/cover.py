@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from recommender.extents import (
-    NAME,
     Extents,
     Mask,
     Terms,
@@ -21,7 +20,7 @@ from recommender.extents import (
     spelled_terms,
     term,
 )
-from recommender.model import And, In, LabelPeer, Selector
+from recommender.model import And, In, LabelPeer
 
 _MOST_PAIRED = 24  # of the peers of one rule; with more, only equal ones are joined
 
@@ -31,8 +30,9 @@ class Choice:
     """A peer: the units that it stands for, where, and what it asks of their pods."""
 
     mask: Mask
-    place: Selector
+    place: In
     terms: Terms
+    cluster: Terms = ()
 
     @property
     def cost(self) -> int:
@@ -42,7 +42,7 @@ class Choice:
     @property
     def peer(self) -> LabelPeer:
         """The peer in the model's words."""
-        return LabelPeer(And((self.place, *self.terms)))
+        return LabelPeer(And((*self.cluster, self.place, *self.terms)))
 
     def sort_key(self) -> tuple[str, str]:
         """By text, own namespace first."""
@@ -78,21 +78,35 @@ class Cover:
             for terms, mask in self._picks(namespace, left & space, allowed & space).items():
                 alike[terms][namespace] = mask
             left &= ~space
-        found = [self._placed(terms, masks, allowed) for terms, masks in alike.items()]
+        found = [
+            self._placed(terms, some, allowed)
+            for terms, masks in alike.items()
+            for some in ([masks] if self._across else [{n: m} for n, m in masks.items()])
+        ]
         return self._joined(found, allowed) if 1 < len(found) <= _MOST_PAIRED else found
 
     def _placed(self, terms: Terms, masks: dict[str, Mask], allowed: Mask) -> Choice:
         """One peer for the same terms in some namespaces."""
-        if masks.keys() == {self.home}:
-            place = In("meta:namespace", frozenset({self.home}))
-            return Choice(masks[self.home], place, terms)
         if len(masks) > 1:
             for item, names in self.extents.space_labels.items():
                 if masks.keys() <= names:
                     mask = self._taken(names, terms)
                     if mask is not None and not mask & ~allowed:
-                        return Choice(mask, In(f"ns:{item[0]}", frozenset({item[1]})), terms)
-        return Choice(_union(masks.values()), In(f"ns:{NAME}", frozenset(masks)), terms)
+                        return self._choice(mask, In(f"ns:{item[0]}", frozenset({item[1]})), terms)
+        return self._choice(_union(masks.values()), self._place(frozenset(masks)), terms)
+
+    @property
+    def _across(self) -> bool:
+        """Whether one peer may stand for pods of several namespaces."""
+        return self.extents.namespace_key.startswith("ns:")
+
+    def _place(self, names: frozenset[str]) -> In:
+        return In("meta:namespace" if names == {self.home} else self.extents.namespace_key, names)
+
+    def _choice(self, mask: Mask, place: In, terms: Terms) -> Choice:
+        cluster = self.extents.cluster
+        where = (In("meta:cluster", frozenset({cluster})),) if cluster else ()
+        return Choice(mask, place, terms, where)
 
     def _taken(self, namespaces: Iterable[str], terms: Terms) -> Mask | None:
         found = 0
@@ -123,18 +137,15 @@ class Cover:
     def _join(self, a: Choice, b: Choice, allowed: Mask) -> Iterator[Choice]:
         terms = a.terms if a.terms == b.terms else widened(a.terms, b.terms)
         names = self._names(a) | self._names(b)
-        if terms is None or not names:
+        if terms is None or (len(names) > 1 and not self._across):
             return
         mask = self._taken(names, terms)
         if mask is not None and not mask & ~allowed and not (a.mask | b.mask) & ~mask:
-            key = "meta:namespace" if names == {self.home} else f"ns:{NAME}"
-            yield Choice(mask, In(key, names), terms)
+            yield self._choice(mask, self._place(names), terms)
 
     def _names(self, choice: Choice) -> frozenset[str]:
-        place = choice.place
-        assert isinstance(place, In)
-        if place.key in ("meta:namespace", f"ns:{NAME}"):
-            return place.values
+        if choice.place.key in ("meta:namespace", self.extents.namespace_key):
+            return choice.place.values
         return frozenset(self.extents.units[at].namespace for at in bits(choice.mask))
 
     def _picks(self, namespace: str, required: Mask, allowed: Mask) -> Picks:

@@ -7,19 +7,21 @@ some pods of a unit have the value (in the midst of a rollout, say) has no exten
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.model import And, Has, In, Labels, Not, Or, Selector, Text
-from recommender.selectors import Unit, is_release, is_volatile
+from recommender.needs import Basis
+from recommender.selectors import Unit, is_lasting, is_volatile
 
 Mask = int
 Item = tuple[str, str]  # a label: key, value
 Terms = tuple[Selector, ...]  # what a selector asks of a pod's labels; none takes in every pod
 
 NAME = "kubernetes.io/metadata.name"
+_PLACES = ("ns:", "meta:namespace", "meta:cluster")
 _MOST_KEYS = 3  # of a label set; more have not been seen to say anything new
 
 
@@ -79,7 +81,8 @@ class Extents:
     """The units of an inventory by number, with their label maps.
 
     Units are sorted, so that a namespace is a run of bits: `spaces`. `space_labels` are the
-    namespaces that bear each label.
+    namespaces that bear each label. A peer in another namespace names it by `namespace_key`, and
+    its `cluster` where there is one.
     """
 
     units: tuple[Unit, ...]
@@ -88,6 +91,8 @@ class Extents:
     spaces: Mapping[str, Mask]
     space_maps: Mapping[str, Labels]
     space_labels: Mapping[Item, frozenset[str]]
+    namespace_key: str
+    cluster: str | None
     _borne: dict[str, dict[Item, Mask]] = field(default_factory=dict, repr=False)
     _labels: dict[str, dict[Item, Mask]] = field(default_factory=dict, repr=False)
     _label_sets: dict[str, tuple[LabelSet, ...]] = field(default_factory=dict, repr=False)
@@ -110,7 +115,7 @@ class Extents:
             self._labels[namespace] = {
                 item: mask
                 for item, mask in sorted(self.borne(namespace).items())
-                if not is_release(item[0])
+                if is_lasting(item[0])
                 and all(
                     labels.get(item[0]) == item[1] for at in bits(mask) for labels in self.maps[at]
                 )
@@ -160,7 +165,7 @@ class Extents:
 
     def _match(self, selector: Selector) -> Mask | None:
         terms = selector.terms if isinstance(selector, And) else (selector,)
-        place = And(tuple(t for t in terms if _key(t).startswith(("ns:", "meta:namespace"))))
+        place = And(tuple(t for t in terms if _key(t).startswith(_PLACES)))
         asked = And(tuple(t for t in terms if t not in place.terms))
         if any(not _key(t).startswith("pod:") or is_volatile(_key(t)[4:]) for t in asked.terms):
             return None
@@ -229,39 +234,39 @@ def _key(selector: Selector) -> str:
     return inner.key if isinstance(inner, In | Has | Text) else ""
 
 
-def extents(inventory: Inventory, units: Mapping[WorkloadKey, Unit]) -> Extents:
-    """The extents of every label over an inventory.
-
-    Args:
-        inventory: pods and templates of every workload count, whether it was seen or not.
-        units: what `selectors.units` returns for it.
-    """
+def extents(basis: Basis) -> Extents:
+    """The extents of every label; pods and templates of every workload count, seen or not."""
+    inventory, units, words = basis.inventory, basis.units, basis.words
     ordered = sorted(set(units.values()), key=lambda unit: (unit.namespace, unit.workloads))
     spaces: dict[str, Mask] = defaultdict(int)
     for number, unit in enumerate(ordered):
         spaces[unit.namespace] |= 1 << number
+    cluster = str(basis.mesh.cluster)
     known = {name: dict(space.labels) for name, space in inventory.namespaces.items()}
     for name in spaces:
         known.setdefault(name, {})[NAME] = name
     space_labels: dict[Item, set[str]] = defaultdict(set)
     for name, labels in known.items():
         for item in labels.items():
-            if item[0] != NAME and not is_release(item[0]):
+            if item[0] != NAME and is_lasting(item[0]):
                 space_labels[item].add(name)
     return Extents(
         units=tuple(ordered),
         numbers={key: n for n, unit in enumerate(ordered) for key in unit.workloads},
-        maps=tuple(tuple(_maps(inventory, unit)) for unit in ordered),
+        maps=tuple(tuple(_maps(inventory, unit, words.hides)) for unit in ordered),
         spaces=dict(spaces),
         space_maps={
-            name: {"meta:namespace": name, **{f"ns:{k}": v for k, v in labels.items()}}
+            name: {"meta:namespace": name, "meta:cluster": cluster}
+            | {f"ns:{k}": v for k, v in labels.items()}
             for name, labels in known.items()
         },
         space_labels={item: frozenset(names) for item, names in sorted(space_labels.items())},
+        namespace_key=words.namespace_key,
+        cluster=basis.mesh.cluster if words.clusters else None,
     )
 
 
-def _maps(inventory: Inventory, unit: Unit) -> list[Labels]:
+def _maps(inventory: Inventory, unit: Unit, hides: Callable[[str], bool]) -> list[Labels]:
     """The distinct label maps of the unit's pods and templates, without keys that never serve."""
     maps: set[tuple[Item, ...]] = set()
     for key in unit.workloads:
@@ -271,7 +276,7 @@ def _maps(inventory: Inventory, unit: Unit) -> list[Labels]:
         if template or not given:
             given.append(template)
         maps |= {
-            tuple(sorted((k, v) for k, v in labels.items() if not is_volatile(k)))
+            tuple(sorted((k, v) for k, v in labels.items() if not is_volatile(k) and not hides(k)))
             for labels in given
         }
     return [dict(items) for items in sorted(maps)]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from recommender.cover import Cover
 from recommender.extents import Mask, Terms, bits, pod_terms, price, spelled_terms
-from recommender.needs import Need, Problem
+from recommender.granted import Need, Problem
 from recommender.rulecover import Drawn, Part, RuleCover, cost_of
 
 By = Literal["role", "workload"]

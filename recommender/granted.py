@@ -7,7 +7,7 @@ that always go together. So the same permissions give the same needs, however ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import collapse_addresses, ip_address, ip_network, summarize_address_range
 from itertools import pairwise
@@ -33,9 +33,11 @@ from recommender.model import (
     Rule,
 )
 from recommender.propose import Proposal
+from recommender.words import Words
 
-# What rules must have in common to be one: direction, and all but the peer and port numbers.
-Form = tuple[Direction, Rule]
+# What rules must have in common to be one: direction, all but the peer and port numbers, and what
+# the dialect keeps apart.
+Form = tuple[Direction, Rule, Hashable]
 Column = tuple[Form, PortSet]
 Need = Mapping[int, Mask]  # by column: the peers that may be reached, or may come
 
@@ -59,7 +61,6 @@ class Problem:
     """
 
     policy: Policy
-    seen: bool
     needs: Mapping[int, Need]
     columns: tuple[Column, ...]
     tokens: tuple[tuple[Peer, ...], ...]
@@ -76,34 +77,34 @@ Pieces = tuple[Mask, frozenset[Peer]]  # units, and peers that no label of a uni
 Row = tuple[tuple[int, ...], Form, PortSet, Pieces]  # a rule: the units that it governs, ...
 
 
-def problems(proposals: Iterable[Proposal], extents: Extents) -> Iterator[Problem]:
+def problems(proposals: Iterable[Proposal], extents: Extents, words: Words) -> Iterator[Problem]:
     """The proposals by what their policies must have in common to be joined, in a fixed order."""
-    alike: dict[tuple[Policy, bool], list[Proposal]] = defaultdict(list)
+    alike: dict[Policy, list[Proposal]] = defaultdict(list)
     for proposal in proposals:
         policy = proposal.policy
         bare = replace(
             policy, ref=replace(policy.ref, name=""), subject=EVERYTHING, ingress=(), egress=()
         )
-        alike[bare, proposal.seen].append(proposal)
-    for (policy, seen), group in sorted(alike.items(), key=lambda item: _order(*item[0])):
-        yield _problem(policy, seen, sorted(group, key=lambda p: p.policy.ref), extents)
+        alike[bare].append(proposal)
+    for policy, group in sorted(alike.items(), key=lambda item: _order(item[0])):
+        yield _problem(policy, sorted(group, key=lambda p: p.policy.ref), extents, words)
 
 
-def _order(policy: Policy, seen: bool) -> tuple[object, ...]:
-    return (policy.ref, policy.tier.name, policy.order, sorted(policy.isolates), seen)
+def _order(policy: Policy) -> tuple[object, ...]:
+    return policy.ref, policy.tier.name, policy.order, sorted(policy.isolates)
 
 
-def _problem(policy: Policy, seen: bool, group: Sequence[Proposal], extents: Extents) -> Problem:
+def _problem(policy: Policy, group: Sequence[Proposal], extents: Extents, words: Words) -> Problem:
     rows: list[Row] = []
     rules: list[Rule] = []
     for proposal in group:
-        numbers = tuple(extents.numbers[key] for key in proposal.unit.workloads)
+        numbers = tuple(extents.numbers[key] for key in proposal.workloads)
         for direction in DIRECTIONS:
             for rule in proposal.policy.rules(direction):
-                form = direction, bare(rule)
+                form = direction, bare(rule), _apart(rule, words)
                 rules.append(rule)
                 rows.append((numbers, form, rule.ports.numbers, pieces(rule.peer, extents)))
-    units = sorted({extents.numbers[key] for p in group for key in p.unit.workloads})
+    units = sorted({extents.numbers[key] for p in group for key in p.workloads})
     whole = {peer for *_, (_, peers) in rows for peer in peers}
     cut = _cut(whole)
     parts, indices = _parts(rows)
@@ -127,7 +128,7 @@ def _problem(policy: Policy, seen: bool, group: Sequence[Proposal], extents: Ext
         )
         for (numbers, form, ports, (mask, peers)), rule in zip(rows, rules, strict=True)
     )
-    return Problem(policy, seen, needs, columns, tokens, granted, tuple(group))
+    return Problem(policy, needs, columns, tokens, granted, tuple(group))
 
 
 def _columns(
@@ -168,9 +169,22 @@ def bare(rule: Rule) -> Rule:
 
 def form_order(form: Form) -> tuple[str, ...]:
     """Forms by direction, then by text."""
-    direction, rule = form
-    more = str(rule.learns), str(rule.restricted), peer_text(rule.local), str(rule.ports)
+    direction, rule, apart = form
+    more = (
+        str(rule.learns),
+        str(rule.restricted),
+        peer_text(rule.local),
+        str(rule.ports),
+        str(apart),
+    )
     return (direction, *more)
+
+
+def _apart(rule: Rule, words: Words) -> Hashable:
+    """What the dialect keeps apart; a proposed rule is of one kind."""
+    peers = rule.peer.peers if isinstance(rule.peer, AnyOf) else (rule.peer,)
+    protocol = next((protocol for protocol, _ in rule.ports.numbers.by_protocol), "")
+    return words.apart(peers[0], protocol) if peers else ()
 
 
 def pieces(peer: Peer, extents: Extents) -> Pieces:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from recommender.cover import Cover
 from recommender.extents import Extents, Terms, bits, extents, price, spelled_terms
 from recommender.fewest import By, Draft, fewest
-from recommender.inventory import Inventory, WorkloadKey
+from recommender.granted import Form, Problem, collapsed, peer_text, problems
 from recommender.model import (
     DIRECTIONS,
     AddressPeer,
@@ -31,7 +31,7 @@ from recommender.model import (
     Ref,
     Rule,
 )
-from recommender.needs import Form, Problem, collapsed, peer_text, problems
+from recommender.needs import Basis
 from recommender.propose import NAME_PREFIX, Proposal
 from recommender.rulecover import Drawn
 from recommender.selectors import Unit
@@ -63,8 +63,7 @@ class Minimised:
 
 def minimised(
     proposals: Sequence[Proposal],
-    inventory: Inventory,
-    units: Mapping[WorkloadKey, Unit],
+    basis: Basis,
     *,
     by: By = "role",
 ) -> Minimised:
@@ -72,14 +71,13 @@ def minimised(
 
     Args:
         proposals: what `propose.propose` returns.
-        inventory: of the same cluster; all its workloads count, seen or not.
-        units: what `selectors.units` returns for it.
+        basis: what they were told from; all workloads of its inventory count, seen or not.
         by: `role` lets workloads of a namespace share policies; `workload` keeps one each.
     """
-    known = extents(inventory, units)
+    known = extents(basis)
     covers: dict[str, Cover] = {}
     found: list[Proposal] = []
-    for problem in problems(proposals, known):
+    for problem in problems(proposals, known, basis.words):
         cover = covers.setdefault(problem.namespace, Cover(known, problem.namespace))
         new = _proposals(problem, known, fewest(problem, cover, by))
         shorter = size(new).cost <= size(problem.proposals).cost
@@ -129,7 +127,7 @@ def _proposals(problem: Problem, known: Extents, drafts: Sequence[Draft]) -> lis
     """The drafts written out, with the evidence and the losses of what they replace."""
     evidence = _evidence(problem, drafts)
     names = _names(problem, known, drafts)
-    said = _losses(problem, known, drafts)
+    said = _said(problem, known, drafts)
     found = []
     for at, draft in enumerate(drafts):
         made: dict[str, list[Rule]] = {direction: [] for direction in DIRECTIONS}
@@ -152,17 +150,9 @@ def _proposals(problem: Problem, known: Extents, drafts: Sequence[Draft]) -> lis
             ingress=ordered["ingress"],
             egress=ordered["egress"],
         )
-        unit = _unit(known, draft)
-        found.append(Proposal(unit, policy, said[at], problem.seen))
+        chosen = tuple(known.units[number] for number in bits(draft.units))
+        found.append(Proposal(chosen, policy, *said[at]))
     return found
-
-
-def _unit(known: Extents, draft: Draft) -> Unit:
-    chosen = [known.units[number] for number in bits(draft.units)]
-    if len(chosen) == 1:
-        return chosen[0]
-    keys = tuple(sorted(key for unit in chosen for key in unit.workloads))
-    return Unit(chosen[0].namespace, keys, And(draft.terms))
 
 
 def _written(problem: Problem, known: Extents, rule: Drawn) -> tuple[Form, PortSet, Peer]:
@@ -184,7 +174,7 @@ def _rule_order(rule: Rule) -> tuple[object, ...]:
 
 def _names(problem: Problem, known: Extents, drafts: Sequence[Draft]) -> list[Ref]:
     """The names that units' own policies had; a shared one is named by what it selects."""
-    of_unit = {p.unit.workloads: p.policy.ref for p in problem.proposals}
+    of_unit = {p.workloads: p.policy.ref for p in problem.proposals}
     found = []
     for draft in drafts:
         unit = known.units[draft.units.bit_length() - 1]
@@ -208,18 +198,28 @@ def shared_name(terms: Terms) -> str:
     return f"{NAME_PREFIX}{plain}-{digest}" if plain else f"{NAME_PREFIX}{digest}"
 
 
-def _losses(problem: Problem, known: Extents, drafts: Sequence[Draft]) -> list[tuple[str, ...]]:
-    """Each proposal's losses go to the policy for the fewest units that governs all of its own."""
-    said: list[dict[str, None]] = [{} for _ in drafts]
+def _said(
+    problem: Problem, known: Extents, drafts: Sequence[Draft]
+) -> list[tuple[tuple[str, ...], tuple[Unit, ...]]]:
+    """Losses, and units never seen, of each draft.
+
+    Those of a proposal go to the draft for the fewest units that governs all of its own.
+    """
+    losses: list[dict[str, None]] = [{} for _ in drafts]
+    unseen: list[set[int]] = [set() for _ in drafts]
     for proposal in problem.proposals:
         mask = 0
-        for key in proposal.unit.workloads:
+        for key in proposal.workloads:
             mask |= 1 << known.numbers[key]
         whole = [at for at, draft in enumerate(drafts) if not mask & ~draft.units]
         some = [at for at, draft in enumerate(drafts) if mask & draft.units]
         smallest = min(whole or some, key=lambda at: (drafts[at].units.bit_count(), at))
-        said[smallest] |= dict.fromkeys(proposal.losses)
-    return [tuple(each) for each in said]
+        losses[smallest] |= dict.fromkeys(proposal.losses)
+        unseen[smallest] |= {known.numbers[unit.workloads[0]] for unit in proposal.unseen}
+    return [
+        (tuple(lost), tuple(known.units[number] for number in sorted(numbers)))
+        for lost, numbers in zip(losses, unseen, strict=True)
+    ]
 
 
 def _evidence(problem: Problem, drafts: Sequence[Draft]) -> dict[tuple[int, int], Evidence]:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from recommender.cover import Choice, Cover
 from recommender.extents import Mask, bits
-from recommender.needs import Form, Need, Problem
+from recommender.granted import Form, Need, Problem
 
 RULE = 10  # tenths
 _MOST_CROSSED = 12  # sets of ports of which every two are also tried for what they share

@@ -3,13 +3,15 @@
 import random
 from typing import Any
 
-import pandas as pd
 from cluster_objects import inventory, manifest, pod, workload
 from hypothesis import strategies as st
 
+from recommender.dialects import kubernetes
 from recommender.inventory import Inventory
+from recommender.needs import Basis
 from recommender.propose import Proposal, Scope, propose
 from recommender.selectors import units
+from recommender.words import Words
 
 SPACES = {"shop": {"team": "red"}, "bank": {"team": "red"}, "lab": {"team": "blue"}}
 ADDRESSES = ("192.0.2.0", "192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1")
@@ -47,14 +49,18 @@ def _end(role: str, name: str) -> dict[str, Any]:
     else:
         space, kind, own = name.split("/")
         given = {"type": "workload", "namespace": space, "kind": kind, "name": own, "address": None}
-    return {f"{role}_{key}": value for key, value in given.items()}
+    return {f"{role}_{key}": value for key, value in {**given, "cluster": None}.items()}
 
 
-def proposals_of(edges: list[Edge], world: Inventory, scope: Scope | None = None) -> list[Proposal]:
+def basis_of(world: Inventory, words: Words = kubernetes.WORDS) -> Basis:
+    return Basis(world, units(world, words.hides), words)
+
+
+def proposals_of(
+    edges: list[Edge], world: Inventory, words: Words = kubernetes.WORDS
+) -> list[Proposal]:
     rows = [row(*edge, number=at) for at, edge in enumerate(edges, 1)]
-    columns = row("1.1.1.1", "1.1.1.1", "TCP", 1)
-    frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
-    return propose(frame, world, units(world), scope or Scope())
+    return propose(rows, Scope(), basis_of(world, words))[0]
 
 
 @st.composite

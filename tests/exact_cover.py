@@ -135,29 +135,24 @@ def _needs(proposals: Iterable[Proposal], world: Inventory) -> Needs:
                         ends = {str(a) for a in ipaddress.ip_network(peer.blocks[0])}
                     for protocol, intervals in rule.ports.numbers.by_protocol:
                         for low, _ in intervals:
-                            needs[of_unit(proposal), direction, (protocol, low)] |= ends
+                            needs[proposal.units[0], direction, (protocol, low)] |= ends
     return {key: frozenset(ends) for key, ends in needs.items()}
-
-
-def of_unit(proposal: Proposal) -> Unit:
-    return proposal.unit
 
 
 def least_cost(proposals: Iterable[Proposal], world: Inventory, by: str) -> int:
     """What the cheapest policies cost that permit just what the proposals permit."""
     given = list(proposals)
     selectors = _selectors(world)
-    total = 0
-    for space, seen in {(of_unit(p).namespace, p.seen) for p in given}:
-        group = [p for p in given if (of_unit(p).namespace, p.seen) == (space, seen)]
-        total += _one(group, world, space, selectors, by)
-    return total
+    return sum(
+        _one([p for p in given if p.namespace == space], world, space, selectors, by)
+        for space in sorted({p.namespace for p in given})
+    )
 
 
 def _one(
     group: list[Proposal], world: Inventory, home: str, selectors: Mapping[Extent, int], by: str
 ) -> int:
-    members = {of_unit(p) for p in group}
+    members = {unit for p in group for unit in p.units}
     needs = _needs(group, world)
     subjects = _least(
         (found, cost)

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from drawn_traffic import Edge, proposals_of, traffic
+from drawn_traffic import Edge, basis_of, proposals_of, traffic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from recommender.inventory import Inventory
 from recommender.minimise import Minimised, minimised, size
 from recommender.model import DIRECTIONS, AnyOf, Policy, Rule
 from recommender.propose import Proposal
-from recommender.selectors import units
 
 BY: tuple[By, By] = ("role", "workload")
 ANY = st.sampled_from(BY)
@@ -58,7 +57,7 @@ def policies(found: list[Proposal] | tuple[Proposal, ...]) -> list[Policy]:
 
 
 def shortened(edges: list[Edge], world: Inventory, by: By = "role") -> Minimised:
-    return minimised(proposals_of(edges, world), world, units(world), by=by)
+    return minimised(proposals_of(edges, world), basis_of(world), by=by)
 
 
 @given(traffic(), ANY)
@@ -77,10 +76,10 @@ def test_neither_the_order_nor_a_second_time_changes_anything(
 ) -> None:
     world, edges = drawn
     given_ = proposals_of(edges, world)
-    once = minimised(given_, world, units(world), by=by)
+    once = minimised(given_, basis_of(world), by=by)
     order.shuffle(given_)
-    assert minimised(given_, world, units(world), by=by) == once
-    assert minimised(once.proposals, world, units(world), by=by).proposals == once.proposals
+    assert minimised(given_, basis_of(world), by=by) == once
+    assert minimised(once.proposals, basis_of(world), by=by).proposals == once.proposals
 
 
 @given(traffic(), ANY)
