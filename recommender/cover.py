@@ -173,13 +173,12 @@ class Cover:
             for item, mask in self.extents.labels(namespace).items():
                 if item[0] == key and mask & required and not mask & ~allowed:
                     options.append((mask, (term(item),), 1))
+        options.sort(key=lambda option: spelled_terms(option[1]))
         chosen: list[tuple[Mask, Terms, int]] = []
         left = required
         while left:
-            best = min(
-                (option for option in options if option[0] & left),
-                key=lambda o: (o[2] / (o[0] & left).bit_count(), spelled_terms(o[1])),
-            )
+            options = [option for option in options if option[0] & left]
+            best = min(options, key=lambda o: o[2] / (o[0] & left).bit_count())
             chosen.append(best)
             left &= ~best[0]
         for option in sorted(chosen, key=lambda o: (-o[2], spelled_terms(o[1]))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 
 from recommender.inventory import Inventory, WorkloadKey
@@ -59,6 +60,7 @@ def spelled(selector: Selector) -> str:
             return " or ".join(f"({spelled(term)})" for term in terms)
 
 
+@cache
 def spelled_terms(terms: Terms) -> str:
     """Terms as text; the empty set of terms comes last."""
     return " and ".join(map(spelled, terms)) or "~"

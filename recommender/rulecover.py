@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 
 from recommender.cover import Choice, Cover
@@ -60,12 +61,17 @@ class RuleCover:
     cover: Cover
     _found: dict[tuple[Row, Row], tuple[Drawn, ...]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def _forms(self) -> tuple[int, ...]:
+        """The number of each column's form."""
+        numbers: dict[Form, int] = {}
+        return tuple(numbers.setdefault(f, len(numbers)) for f, _ in self.problem.columns)
+
     def rules(self, required: Need, allowed: Need) -> tuple[Drawn, ...]:
         """Rules that permit all that is required and nothing that is not allowed."""
-        by_form: dict[Form, tuple[list[tuple[int, Mask]], list[tuple[int, Mask]]]] = {}
+        by_form: dict[int, tuple[list[tuple[int, Mask]], list[tuple[int, Mask]]]] = {}
         for column in sorted(allowed):
-            form = self.problem.columns[column][0]
-            must, may = by_form.setdefault(form, ([], []))
+            must, may = by_form.setdefault(self._forms[column], ([], []))
             may.append((column, allowed[column]))
             if mask := required.get(column, 0):
                 must.append((column, mask))

@@ -110,7 +110,13 @@ def _peers(world: Inventory, home: str, selectors: Mapping[Extent, int], ends: S
             bits = address.max_prefixlen - wide
             block = ipaddress.ip_network(f"{address}/{bits}", strict=False)
             rows.append((frozenset(map(str, block)), 1))
-    return _least((takes, cost) for takes, cost in rows if takes and takes <= ends)
+    least = _least((takes, cost) for takes, cost in rows if takes and takes <= ends)
+    # Who is allowed may be taken in, so a peer that takes in more for no more is never worse.
+    return {
+        takes: cost
+        for takes, cost in least.items()
+        if not any(takes < more and at <= cost for more, at in least.items())
+    }
 
 
 def _needs(proposals: Iterable[Proposal], world: Inventory) -> Needs:
