@@ -80,8 +80,8 @@ def rows(made: World, keys: list[WorkloadKey]) -> Iterator[dict[str, Any]]:
 
 def shown(title: str, found: Size) -> str:
     return (
-        f"    {title:12} {found.policies:7,} policies {found.rules:8,} rules {found.peers:9,} peers "
-        f"{found.terms:9,} terms  cost {found.cost / 10:11,.1f}"
+        f"    {title:12} {found.policies:7,} policies {found.rules:8,} rules "
+        f"{found.peers:9,} peers {found.terms:9,} terms  cost {found.cost / 10:11,.1f}"
     )
 
 
