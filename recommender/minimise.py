@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from recommender.cover import Cover
+from recommender.embraces import Embrace, embraces
 from recommender.extents import Extents, Terms, bits, extents, price, spelled_terms
 from recommender.fewest import By, Draft, fewest
 from recommender.granted import Form, Problem, collapsed, peer_text, problems
@@ -54,11 +55,15 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Minimised:
-    """The proposals in their shortest form found, by namespace and name; how long before, after."""
+    """The proposals in their shortest form found, by namespace and name; how long before, after.
+
+    `embraces` are the selectors under which a workload falls that nobody has seen yet.
+    """
 
     proposals: tuple[Proposal, ...]
     before: Size
     after: Size
+    embraces: tuple[Embrace, ...]
 
 
 def minimised(
@@ -83,7 +88,8 @@ def minimised(
         shorter = size(new).cost <= size(problem.proposals).cost
         found += new if shorter else problem.proposals
     ordered = sorted(found, key=lambda p: (str(p.policy.ref.namespace), p.policy.ref.name))
-    return Minimised(tuple(ordered), size(proposals), size(ordered))
+    taken = tuple(embraces(ordered, known))
+    return Minimised(tuple(ordered), size(proposals), size(ordered), taken)
 
 
 def size(proposals: Iterable[Proposal]) -> Size:
