@@ -1,0 +1,226 @@
+"""The shortest peers that stand for a set of units and for no unit outside an allowed set.
+
+Greedy: label sets by what a unit costs, several values of one key as one set of values, the same
+labels in several namespaces as one peer. Costs are in tenths, one for each term or further value.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from recommender.extents import (
+    Extents,
+    Mask,
+    Terms,
+    bits,
+    pod_terms,
+    price,
+    spelled_terms,
+    term,
+)
+from recommender.model import And, In, LabelPeer
+
+_MOST_PAIRED = 24  # of the peers of one rule; with more, only equal ones are joined
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A peer: the units that it stands for, where, and what it asks of their pods."""
+
+    mask: Mask
+    place: In
+    terms: Terms
+    cluster: Terms = ()
+
+    @property
+    def cost(self) -> int:
+        """In tenths; a peer that asks nothing of pods is as dear as one with a label."""
+        return price((self.place,)) + max(price(self.terms), 1)
+
+    @property
+    def peer(self) -> LabelPeer:
+        """The peer in the model's words."""
+        return LabelPeer(And((*self.cluster, self.place, *self.terms)))
+
+    def sort_key(self) -> tuple[str, str]:
+        """By text, own namespace first."""
+        return spelled_terms((self.place,)), spelled_terms(self.terms)
+
+
+Picks = dict[Terms, Mask]
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Finds peers for policies of one namespace, `home`; remembers what it found."""
+
+    extents: Extents
+    home: str
+    _inside: dict[tuple[str, Mask, Mask], Picks] = field(default_factory=dict, repr=False)
+    _found: dict[tuple[Mask, Mask], tuple[Choice, ...]] = field(default_factory=dict, repr=False)
+
+    def peers(self, required: Mask, allowed: Mask) -> tuple[Choice, ...]:
+        """Peers that take in all that is required and nothing that is not allowed, by text."""
+        key = required, allowed
+        if key not in self._found:
+            self._found[key] = tuple(sorted(self._peers(*key), key=Choice.sort_key))
+        return self._found[key]
+
+    def _peers(self, required: Mask, allowed: Mask) -> list[Choice]:
+        alike: dict[Terms, dict[str, Mask]] = defaultdict(dict)
+        left = required
+        while left:
+            number = (left & -left).bit_length() - 1
+            namespace = self.extents.units[number].namespace
+            space = self.extents.spaces[namespace]
+            for terms, mask in self._picks(namespace, left & space, allowed & space).items():
+                alike[terms][namespace] = mask
+            left &= ~space
+        found = [
+            self._placed(terms, some, allowed)
+            for terms, masks in alike.items()
+            for some in ([masks] if self._across else [{n: m} for n, m in masks.items()])
+        ]
+        return self._joined(found, allowed) if 1 < len(found) <= _MOST_PAIRED else found
+
+    def _placed(self, terms: Terms, masks: dict[str, Mask], allowed: Mask) -> Choice:
+        """One peer for the same terms in some namespaces."""
+        if len(masks) > 1:
+            for item, names in self.extents.space_labels.items():
+                if masks.keys() <= names:
+                    mask = self._taken(names, terms)
+                    if mask is not None and not mask & ~allowed:
+                        return self._choice(mask, In(f"ns:{item[0]}", frozenset({item[1]})), terms)
+        return self._choice(_union(masks.values()), self._place(frozenset(masks)), terms)
+
+    @property
+    def _across(self) -> bool:
+        """Whether one peer may stand for pods of several namespaces."""
+        return self.extents.namespace_key.startswith("ns:")
+
+    def _place(self, names: frozenset[str]) -> In:
+        return In("meta:namespace" if names == {self.home} else self.extents.namespace_key, names)
+
+    def _choice(self, mask: Mask, place: In, terms: Terms) -> Choice:
+        cluster = self.extents.cluster
+        where = (In("meta:cluster", frozenset({cluster})),) if cluster else ()
+        return Choice(mask, place, terms, where)
+
+    def _taken(self, namespaces: Iterable[str], terms: Terms) -> Mask | None:
+        found = 0
+        for namespace in namespaces:
+            inside = self.extents.within(namespace, terms)
+            if inside is None:
+                return None
+            found |= inside
+        return found
+
+    def _joined(self, found: list[Choice], allowed: Mask) -> list[Choice]:
+        """Pairs of peers made one where that is cheaper and takes in nothing more."""
+        found = sorted(found, key=Choice.sort_key)
+        while True:
+            pairs = [
+                (joined.cost - a.cost - b.cost, joined.sort_key(), a, b, joined)
+                for i, a in enumerate(found)
+                for b in found[i + 1 :]
+                for joined in self._join(a, b, allowed)
+            ]
+            best = min(pairs, key=lambda pair: pair[:2], default=None)
+            if best is None or best[0] >= 0:
+                return found
+            found = sorted(
+                [c for c in found if c not in best[2:4]] + [best[4]], key=Choice.sort_key
+            )
+
+    def _join(self, a: Choice, b: Choice, allowed: Mask) -> Iterator[Choice]:
+        terms = a.terms if a.terms == b.terms else widened(a.terms, b.terms)
+        names = self._names(a) | self._names(b)
+        if terms is None or (len(names) > 1 and not self._across):
+            return
+        mask = self._taken(names, terms)
+        if mask is not None and not mask & ~allowed and not (a.mask | b.mask) & ~mask:
+            yield self._choice(mask, self._place(names), terms)
+
+    def _names(self, choice: Choice) -> frozenset[str]:
+        if choice.place.key in ("meta:namespace", self.extents.namespace_key):
+            return choice.place.values
+        return frozenset(self.extents.units[at].namespace for at in bits(choice.mask))
+
+    def _picks(self, namespace: str, required: Mask, allowed: Mask) -> Picks:
+        key = namespace, required, allowed
+        if key not in self._inside:
+            options = [self._greedy(namespace, required, allowed, None)]
+            if required & (required - 1):
+                usable = self.extents.labels(namespace).items()
+                keys = {k for (k, _), mask in usable if mask & required and not mask & ~allowed}
+                options += [self._greedy(namespace, required, allowed, k) for k in sorted(keys)]
+            self._inside[key] = min(options, key=_picks_order)
+        return self._inside[key]
+
+    def _greedy(self, namespace: str, required: Mask, allowed: Mask, key: str | None) -> Picks:
+        """Label sets by cost a unit; each value of `key` costs one, for they share a peer."""
+        options: list[tuple[Mask, Terms, int]] = [
+            (each.mask, each.terms, 1 + max(price(each.terms), 1))
+            for each in self.extents.label_sets(namespace)
+            if each.mask & required and not each.mask & ~allowed
+        ]
+        for number in bits(required):
+            terms = pod_terms(self.extents.units[number].selector)
+            options.append((1 << number, terms, 1 + max(price(terms), 1)))
+        if key is not None:
+            for item, mask in self.extents.labels(namespace).items():
+                if item[0] == key and mask & required and not mask & ~allowed:
+                    options.append((mask, (term(item),), 1))
+        options.sort(key=lambda option: spelled_terms(option[1]))
+        chosen: list[tuple[Mask, Terms, int]] = []
+        left = required
+        while left:
+            options = [option for option in options if option[0] & left]
+            best = min(options, key=lambda o: o[2] / (o[0] & left).bit_count())
+            chosen.append(best)
+            left &= ~best[0]
+        for option in sorted(chosen, key=lambda o: (-o[2], spelled_terms(o[1]))):
+            others = _union(other[0] for other in chosen if other is not option)
+            if not required & ~others:
+                chosen.remove(option)
+        return _widest([(mask, terms) for mask, terms, _ in chosen])
+
+
+def _union(masks: Iterable[Mask]) -> Mask:
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
+
+
+def _picks_order(picks: Picks) -> tuple[int, int, list[str]]:
+    cost = sum(1 + max(price(terms), 1) for terms in picks)
+    return cost, len(picks), sorted(map(spelled_terms, picks))
+
+
+def _widest(chosen: Sequence[tuple[Mask, Terms]]) -> Picks:
+    """Picks that differ in the values of one key only, made one."""
+    picks: Picks = {}
+    for mask, terms in sorted(chosen, key=lambda pick: spelled_terms(pick[1])):
+        for earlier in picks:
+            joined = widened(earlier, terms)
+            if joined is not None:
+                mask |= picks.pop(earlier)
+                terms = joined
+                break
+        picks[terms] = picks.get(terms, 0) | mask
+    return picks
+
+
+def widened(a: Terms, b: Terms) -> Terms | None:
+    """Terms true of just whom either is true of, where they differ in one key's values only."""
+    ours, theirs = set(a) - set(b), set(b) - set(a)
+    if len(ours) != 1 or len(theirs) != 1:
+        return None
+    one, other = ours.pop(), theirs.pop()
+    if not isinstance(one, In) or not isinstance(other, In) or one.key != other.key:
+        return None
+    both = In(one.key, one.values | other.values)
+    return tuple(sorted((*(set(a) & set(b)), both), key=lambda t: spelled_terms((t,))))

@@ -1,0 +1,274 @@
+"""The cheapest policies found for what the units of one namespace need: weighted set cover.
+
+A policy for several units takes what they all need; what is left over stays with each unit's own.
+The policy that saves most comes first, until none saves anything; then those go that no longer
+save anything themselves (reverse delete). Costs are in tenths: a rule or a policy 10, a selector's
+term or further value 1.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from recommender.cover import Cover
+from recommender.extents import Mask, Terms, bits, pod_terms, price, spelled_terms
+from recommender.granted import Need, Problem
+from recommender.rulecover import Drawn, Part, RuleCover, cost_of
+
+By = Literal["role", "workload"]
+POLICY = 10  # tenths
+_MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A policy in the making: the units that it governs, its subject's terms, its rules."""
+
+    units: Mask
+    terms: Terms
+    rules: tuple[Drawn, ...]
+
+    @property
+    def cost(self) -> int:
+        """In tenths, with the scope of its subject."""
+        return _shell(self.terms) + cost_of(self.rules)
+
+    def sort_key(self) -> tuple[int, str]:
+        """Those of many units first, then by text."""
+        return -self.units.bit_count(), spelled_terms(self.terms)
+
+
+def _shell(terms: Terms) -> int:
+    """What a policy costs without its rules."""
+    return POLICY + 1 + max(price(terms), 1)
+
+
+@dataclass
+class _State:
+    """The policies for several units so far, and what they cover of each unit's needs."""
+
+    problem: Problem
+    rules: RuleCover
+    shared: dict[Mask, Draft] = field(default_factory=dict)
+    covered: dict[int, dict[int, Mask]] = field(default_factory=lambda: defaultdict(dict))
+    governed: Mask = 0
+
+    def own(self, unit: int, covered: Mapping[int, Mask], *, governed: bool) -> int:
+        """What the unit's own policy costs, if so much is covered by others."""
+        left = _minus(self.problem.needs[unit], covered)
+        if not left and governed:
+            return 0
+        terms = pod_terms(self.rules.cover.extents.units[unit].selector)
+        return _shell(terms) + cost_of(self.rules.rules(left, self.problem.needs[unit]))
+
+    def saved(self, draft: Draft) -> int:
+        """How much cheaper the whole is with one more policy."""
+        saving = -draft.cost
+        for unit in bits(draft.units):
+            now = self.covered[unit]
+            saving += self.own(unit, now, governed=bool(self.governed >> unit & 1))
+            saving -= self.own(unit, _plus(now, draft.rules), governed=True)
+        return saving
+
+    def add(self, draft: Draft) -> None:
+        """Take a policy in."""
+        self.shared[draft.units] = draft
+        self.governed |= draft.units
+        for unit in bits(draft.units):
+            self.covered[unit] = _plus(self.covered[unit], draft.rules)
+
+    def remove(self, units: Mask) -> Draft:
+        """Take the policy of these units out again."""
+        draft = self.shared.pop(units)
+        for unit in bits(units):
+            others = [d for d in self.shared.values() if d.units >> unit & 1]
+            covered: dict[int, Mask] = {}
+            for other in others:
+                covered = _plus(covered, other.rules)
+            self.covered[unit] = covered
+            if not others:
+                self.governed &= ~(1 << unit)
+        return draft
+
+
+def _plus(covered: Mapping[int, Mask], rules: tuple[Drawn, ...]) -> dict[int, Mask]:
+    found = dict(covered)
+    for rule in rules:
+        for column in rule.columns:
+            found[column] = found.get(column, 0) | rule.mask
+    return found
+
+
+def _minus(need: Need, covered: Mapping[int, Mask]) -> dict[int, Mask]:
+    return {c: left for c, mask in need.items() if (left := mask & ~covered.get(c, 0))}
+
+
+def fewest(problem: Problem, cover: Cover, by: By) -> list[Draft]:
+    """The cheapest policies found that permit just what is needed, by units and text.
+
+    Args:
+        problem: units of one namespace, and what each needs.
+        cover: over the same extents, at home in the problem's namespace.
+        by: `role` allows policies for several units; `workload` keeps each unit's own.
+    """
+    state = _State(problem, RuleCover(problem, cover))
+    if by == "role":
+        found = dict(_candidates(problem, cover))
+        for _ in range(_MOST_ROUNDS):
+            added = _add(state, found)
+            if not added or not _reverse_delete(state):
+                break
+    return _trimmed([*state.shared.values(), *_own(state)])
+
+
+def _candidates(problem: Problem, cover: Cover) -> Iterator[tuple[Mask, Terms]]:
+    """Sets of units with a need or a label in common that one selector takes in."""
+    sets: set[Mask] = set()
+    alike: dict[tuple[tuple[int, Mask], ...], Mask] = defaultdict(int)
+    wanting: dict[int, list[tuple[int, Mask]]] = defaultdict(list)
+    everyone = 0
+    for unit, need in problem.needs.items():
+        everyone |= 1 << unit
+        alike[tuple(sorted(need.items()))] |= 1 << unit
+        for column, mask in need.items():
+            wanting[column].append((unit, mask))
+    sets |= set(alike.values())
+    for rows in wanting.values():
+        sets |= set(_split(rows))
+    sets |= {each.mask for each in cover.extents.label_sets(problem.namespace)}
+    for mask in list(sets):
+        sets |= {found for _, found in cover.extents.value_sets(problem.namespace, mask)}
+    for mask in sorted(sets):
+        if mask & (mask - 1) and not mask & ~everyone:
+            terms = cover.extents.exact(problem.namespace, mask)
+            if terms is not None:
+                yield mask, terms
+
+
+def _split(rows: list[tuple[int, Mask]]) -> Iterator[Mask]:
+    """For every peer, the units that need it; `rows` are the peers of each unit."""
+    groups: dict[Mask, Mask] = {}  # peers by who needs them
+    everyone = 0
+    for _, mask in rows:
+        everyone |= mask
+    groups[0] = everyone
+    for unit, mask in rows:
+        split: dict[Mask, Mask] = defaultdict(int)
+        for units, peers in groups.items():
+            if peers & mask:
+                split[units | 1 << unit] |= peers & mask
+            if peers & ~mask:
+                split[units] |= peers & ~mask
+        groups = split
+    yield from groups
+
+
+def _add(state: _State, candidates: Mapping[Mask, Terms]) -> bool:
+    """Take in what saves most, as long as something does; a lazy heap asks again at the top."""
+    heap = []
+    for units, terms in candidates.items():
+        if units not in state.shared and (found := _draft(state, units, terms)):
+            heap.append((-found[0], found[1].sort_key(), units))
+    heapq.heapify(heap)
+    added = False
+    while heap:
+        _, key, units = heapq.heappop(heap)
+        found = _draft(state, units, candidates[units])
+        if found is None:
+            continue
+        again = (-found[0], key, units)
+        if heap and again > heap[0]:
+            heapq.heappush(heap, again)
+        else:
+            state.add(found[1])
+            added = True
+    return added
+
+
+def _draft(state: _State, units: Mask, terms: Terms) -> tuple[int, Draft] | None:
+    """The policy for what all the units need, with the rules that pay; null where none would."""
+    members = [state.problem.needs[unit] for unit in bits(units)]
+    common = dict(members[0])
+    for need in members[1:]:
+        common = {c: both for c, mask in common.items() if (both := mask & need.get(c, 0))}
+    if not common and any(members):
+        return None
+    required: dict[int, Mask] = defaultdict(int)
+    for unit in bits(units):
+        for column, left in _minus(common, state.covered[unit]).items():
+            required[column] |= left
+    draft = Draft(units, terms, state.rules.rules(required, common))
+    saving = state.saved(draft)
+    for rule in sorted(draft.rules, key=lambda r: (-r.cost, r.columns)):
+        less = replace(draft, rules=tuple(r for r in draft.rules if r is not rule))
+        if len(draft.rules) > 1 and (without := state.saved(less)) > saving:
+            draft, saving = less, without
+    return (saving, draft) if saving > 0 else None
+
+
+def _reverse_delete(state: _State) -> bool:
+    """Take out the shared policies that do not pay now that the later ones are there."""
+    removed = False
+    for units in sorted(state.shared, key=lambda u: state.shared[u].sort_key()):
+        draft = state.remove(units)
+        if state.saved(draft) <= 0:
+            removed = True
+        else:
+            state.add(draft)
+    return removed
+
+
+def _own(state: _State) -> Iterator[Draft]:
+    """Each unit's own policy for what is left."""
+    for unit, need in state.problem.needs.items():
+        left = _minus(need, state.covered[unit])
+        if left or not state.governed >> unit & 1:
+            terms = pod_terms(state.rules.cover.extents.units[unit].selector)
+            yield Draft(1 << unit, terms, state.rules.rules(left, need))
+
+
+def _trimmed(drafts: list[Draft]) -> list[Draft]:
+    """The same without any peer or policy that the others make superfluous."""
+    times: dict[tuple[int, int, int], int] = defaultdict(int)
+    for draft in drafts:
+        for rule in draft.rules:
+            for part in _parts(rule):
+                for point in _points(draft.units, rule, part.mask):
+                    times[point] += 1
+    out = []
+    for draft in sorted(drafts, key=Draft.sort_key, reverse=True):
+        rules = []
+        for rule in draft.rules:
+            keep = rule
+            for part in _parts(rule):
+                points = list(_points(draft.units, rule, part.mask))
+                if all(times[point] > 1 for point in points):
+                    for point in points:
+                        times[point] -= 1
+                    keep = keep.without(part)
+            if keep.mask:
+                rules.append(keep)
+        out.append(replace(draft, rules=tuple(rules)))
+    for draft in list(out):
+        if not draft.rules and all(_governs(out, draft, unit) for unit in bits(draft.units)):
+            out.remove(draft)
+    return sorted(out, key=Draft.sort_key)
+
+
+def _governs(drafts: list[Draft], but: Draft, unit: int) -> bool:
+    return any(draft.units >> unit & 1 for draft in drafts if draft is not but)
+
+
+def _parts(rule: Drawn) -> list[Part]:
+    return sorted(rule.parts, key=lambda part: (-part.cost, part.mask))
+
+
+def _points(units: Mask, rule: Drawn, mask: Mask) -> Iterator[tuple[int, int, int]]:
+    for unit in bits(units):
+        for column in rule.columns:
+            for peer in bits(mask):
+                yield unit, column, peer
