@@ -48,7 +48,7 @@ def drift(folder: Path, policies: PolicySet, watched: Watched, unused_days: int)
         for edge in set(now.get(namespace, ())) - set(read_lock(folder, namespace).edges)
     }
     judge = evaluator(
-        policies.policies, watched.inventory, told=watched.told, host_network="as nodes"
+        policies.policies, watched.inventory, told=watched.known, host_network="as nodes"
     )
     seen = of_class(recent(watched.edges, unused_days), "wanted", "review", "denied")
     return Drift(

@@ -53,14 +53,14 @@ def review(git: Git, base: str, path: str, watched: Watched) -> Review:
     new = _policies(git.folder / folder, watched)
     with checked_out(git, start) as before:
         old = _policies(before.folder / folder, watched)
-        changed = diff(old, new, watched.inventory, watched.edges, told=watched.told)
+        changed = diff(old, new, watched.inventory, watched.edges, told=watched.known)
     was, now = (
         list(
             replay(
                 evaluator(
                     one.policies,
                     watched.inventory,
-                    told=watched.told,
+                    told=watched.known,
                     host_network="as nodes",
                 ),
                 of_class(watched.edges, "wanted"),

@@ -154,7 +154,7 @@ def _message(change: Change, folder: Path) -> str:
 def _diff(old: Path, new: Path, found: Recommendation) -> Diff:
     inventory = found.watched.inventory
     before, after = (read_policies([at], inventory, may_be_empty=True) for at in (old, new))
-    return diff(before, after, inventory, found.watched.edges, told=found.watched.told)
+    return diff(before, after, inventory, found.watched.edges, told=found.watched.known)
 
 
 def upstream(git: Git, remote: str | None, base: str | None) -> str:
