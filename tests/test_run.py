@@ -1,6 +1,7 @@
 """The batch job: its file, its log, its figures, and how it ends."""
 
 import fcntl
+import gzip
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from recommender.metrics import Gauge, text
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "data" / "samples"
 PUBLISHED = ROOT / "recommender" / "report" / "run.schema.json"
-LOG = sorted((SAMPLES / "hubble").glob("*.log*"))[0]
+LOG = SAMPLES / "hubble" / "node-1.jsonl.gz"
 
 
 def written(folder: Path, **config: Any) -> Path:
@@ -169,10 +170,8 @@ def test_sigterm_finishes_the_block_and_leaves_a_store_that_the_next_run_complet
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "big.log"
-    text_ = (
-        LOG.read_bytes() if LOG.suffix == ".log" else subprocess.check_output(["zcat", "-f", LOG])
-    )
-    log.write_bytes(text_ * (1 + (64 << 20) // len(text_)))
+    once = gzip.decompress(LOG.read_bytes())
+    log.write_bytes(once * (1 + (40 << 20) // len(once)))
     path = written(tmp_path, ingest={"sources": [str(log)], "workers": 1}, compact={})
     words = [sys.executable, "-m", "recommender.cli", "run", "--config", str(path)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT)
