@@ -11,8 +11,8 @@ minor=${version#v1.}
 minor=${minor%%.*}
 base=k8s.io/component-base/version
 export CGO_ENABLED=0
-go build -trimpath -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3
-go build -trimpath -ldflags \
+go build -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3
+go build -ldflags \
   "-s -w -X $base.gitVersion=$version -X $base.gitMajor=1 -X $base.gitMinor=$minor" \
   -o "$out/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
 
