@@ -78,6 +78,16 @@ fuzz: $(VENV)/.fuzz  ## Fuzz the readers of logs, a minute each (FUZZ_SECONDS)
 	    || exit 1; \
 	done
 
+.cluster/.made: tests/cluster/go.mod tests/cluster/build.sh
+	@mkdir -p .cluster
+	tests/cluster/build.sh $(CURDIR)/.cluster
+	@touch $@
+
+cluster: .cluster/.made  ## Build a real API server and etcd for the tests (needs Go)
+
+test-cluster: $(VENV)/.dev .cluster/.made  ## Tests against the real API server
+	$(BIN)/python -m pytest -q tests/test_cluster.py
+
 bench: $(VENV)/.dev $(RIVALS)/.made  ## Benchmarks: ratios against the named rivals
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.evaluate
@@ -90,4 +100,4 @@ lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(RIVALS) $(ORACLES) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check pytest report-assets rivals oracles agreement format golden samples fuzz bench lock clean protocols
+.PHONY: help demo test check pytest report-assets rivals oracles agreement format golden samples fuzz cluster test-cluster bench lock clean protocols

@@ -23,6 +23,10 @@ COMMANDS = {
     "verdict": "Say whether one connection passes, and which rules decide it.",
     "diff": "Show what changes between two sets of policies.",
     "report": "Write one page that shows it all in a browser.",
+    "suggest": "Propose policies as a branch, or a pull request.",
+    "review": "Say what a change of policies in a repository does.",
+    "drift": "Show what has changed since the last proposal.",
+    "run": "Run the batch job that a file describes.",
     "check": "Replay the logs: what would these policies deny.",
     "enforce": "Turn staged and audit policies of ours into enforcing ones.",
 }
@@ -34,9 +38,9 @@ Exit codes:
   1   failed; one sentence on standard error says what to do
   2   wrong usage
   3   no usable flow in the input
-  10  diff: the two sets differ
-  11  check: wanted traffic would be denied
-  12  ingest --strict: a line was rejected
+  10  diff, drift: the two sets differ, or something has drifted
+  11  check, review, run: wanted traffic would be denied
+  12  ingest --strict, run: a line was rejected
 """
 
 

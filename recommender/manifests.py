@@ -112,6 +112,15 @@ def document_text(body: Any) -> str:
     return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100))
 
 
+def objects_of(path: Path) -> list[dict[str, Any]] | None:
+    """The objects of one file; None where any of its documents cannot be read."""
+    try:
+        manifests, problems = read_manifests([path])
+    except InventoryError:
+        return None
+    return None if problems else [manifest.body for manifest in manifests]
+
+
 def list_text(bodies: Sequence[dict[str, Any]], *, is_json: bool) -> str:
     """Objects as one `List`, as `kubectl get -o yaml` or `-o json` prints it."""
     body = {"apiVersion": "v1", "kind": "List", "items": list(bodies)}

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from recommender.cli import COMMANDS, EXIT_CODES, group
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 ANSWERS = (0, 10, 11)
+_ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 
 
 def shown(text: str) -> list[str]:
@@ -40,6 +42,13 @@ def run(line: str) -> None:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "data" / "samples", tmp_path / "data" / "samples")
     monkeypatch.chdir(tmp_path)
+    for words in (
+        ["init", "-q", "-b", "main"],
+        [*_ANN, "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        repository = tmp_path / "policies-repo"
+        repository.mkdir(exist_ok=True)
+        subprocess.run(["git", *words], cwd=repository, check=True)
     return tmp_path
 
 

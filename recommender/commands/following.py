@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.security import LIVE_SCHEMES
-from recommender.commands import options
+from recommender.commands import options, stopping
 
 if TYPE_CHECKING:
     from ingest.load import Summary
@@ -124,8 +124,13 @@ def summary(
         server_name=live["tls_server_name"],
     )
     stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        stopping.STOPPING.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     return follow(
         sources,
         store,

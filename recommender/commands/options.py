@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +43,29 @@ decisions = click.option(
     metavar="FILE",
     help="Edges that people accepted or rejected, as `decide` writes them.",
 )
+
+
+repository = click.option(
+    "--repo",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="PATH",
+    help="The Git repository.",
+)
+
+
+def forge(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that speak to a forge."""
+    command = click.option(
+        "--api", metavar="URL", help="Address of the API, for hosts where it is another."
+    )(command)
+    command = click.option(
+        "--remote", default="origin", show_default=True, help="The repository's remote."
+    )(command)
+    kinds = click.Choice(["github", "gitlab", "gitea"])
+    return click.option("--open", "open_", type=kinds, help="Push, and open a pull request.")(
+        command
+    )
 
 
 def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from ingest.load import Progress
-from recommender.commands import options
+from recommender.commands import options, stopping
 
 _EVERY = 10.0  # seconds between plain lines
 
 
 @contextmanager
 def shown() -> Iterator[Callable[[Progress], None]]:
-    """Takes how far a run is, and shows it on standard error."""
-    if sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _lines()
+    """Takes how far a run is, and shows it on standard error; a run that is to stop ends there."""
+    with _bar() if sys.stderr.isatty() else nullcontext(_lines()) as show:
+
+        def shown_or_stopped(now: Progress) -> None:
+            show(now)
+            stopping.check()
+
+        yield shown_or_stopped
 
 
 @contextmanager

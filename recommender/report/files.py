@@ -24,8 +24,8 @@ from recommender.report.comments import manifest_text
 
 INDEX = "recommendation.json"
 # RFC 1123 subdomain, as the API server demands of both names; so no name can choose a path.
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_PLACE = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}\.yaml")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_PLACE = re.compile(rf"{NAME.pattern}/{NAME.pattern}\.yaml")
 
 
 def write(recommendation: Recommendation, out: Path) -> list[Path]:

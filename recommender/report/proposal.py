@@ -1,0 +1,142 @@
+"""A proposal as Markdown, for a pull request: what it changes, what waits for whom, the proof."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from recommender.diff import Diff
+from recommender.frames import Row, of_class
+from recommender.propose import named
+from recommender.recommend import Recommendation
+from recommender.report.changes import lines
+from recommender.report.files import port_texts, window
+from recommender.report.lines import printable
+from recommender.report.patterns import window_line
+
+MOST_CHARACTERS = 60_000  # GitHub takes 65,536
+_ROWS = (200, 50, 20, 5)  # of each table, tried in this order until the text fits
+DECISIONS = "decisions.yaml"
+
+
+def body(found: Recommendation, diff: Diff, by_hand: Sequence[str]) -> str:
+    """The Markdown, below 60,000 characters: tables are cut until it fits."""
+    for most in _ROWS:
+        text = "\n".join(_body(found, diff, by_hand, most)) + "\n"
+        if len(text) < MOST_CHARACTERS:
+            return text
+    return text[: MOST_CHARACTERS - 200].rpartition("\n")[0] + "\n\nCut here: it is too long.\n"
+
+
+def code(text: str) -> str:
+    """Text in a code span that it cannot leave, in a table or elsewhere, whatever it holds.
+
+    A pipe would end a table's cell even in a code span (github.github.com/gfm, Tables), so it is
+    shown as its look-alike.
+    """
+    plain = printable(text).replace("`", "'").replace("|", "\N{DIVIDES}")
+    return f"`{plain[:300]}`" if plain.strip() else "` `"
+
+
+def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) -> Iterator[str]:
+    watched = window(found.watched.edges)
+    objects = [change for change in diff.objects if change.change not in ("unchanged", "rewritten")]
+    yield "### Network policies proposed from flow logs"
+    yield ""
+    yield (
+        f"{len(objects)} objects change, {len(diff.gained)} connections are gained and "
+        f"{len(diff.lost)} lost. All {found.replayed} wanted edges were replayed through the "
+        f"proposals: all allowed. Watched from {watched['first_seen']} to {watched['last_seen']}."
+    )
+    yield ""
+    yield f"**Readiness:** {code(window_line(found.window))}"
+    shown = [f"{change.change}: {change.kind} {change.name}" for change in objects]
+    yield from _list("Objects", shown, most)
+    yield from _list("Connections gained", lines(diff.gained), most)
+    yield from _list("Connections lost", lines(diff.lost), most)
+    yield from _review(of_class(found.watched.edges, "review"), most)
+    yield from _list("Changed by people, and left as it is", by_hand, most)
+    lost = [
+        f"{named(loss.row, 'client')} -> {named(loss.row, 'server')} {loss.row['protocol']} "
+        f"{loss.row['port']}: {loss.why}"
+        for loss in found.lost
+    ]
+    yield from _list(f"Lost: {found.writer.dialect} has no words for it", lost, most)
+    beyond = [f"{s.client} -> {s.server} {s.protocol}: {s.why}" for s in found.surplus]
+    yield from _list("Permitted beyond what was seen", beyond, most)
+    yield from _evidence(found, most)
+
+
+def _list(title: str, found: Sequence[str], most: int) -> Iterator[str]:
+    if found:
+        yield from ("", f"#### {title}: {len(found)}", "")
+        yield from (f"- {code(line)}" for line in found[:most])
+        if len(found) > most:
+            yield f"- and {len(found) - most} more; `flowpolicy diff --all` shows all"
+
+
+def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("", f"#### Waiting for a decision: {len(rows)}", "")
+    yield from ("| client | server | port | seen | why |", "| --- | --- | --- | --- | --- |")
+    for row in rows[:most]:
+        ends = (code(named(row, "client")), code(named(row, "server")))
+        port = code(f"{row['protocol']} {row['port']}")
+        seen = f"{int(row['connections']):,} on {int(row['days'])} days"
+        yield f"| {' | '.join((*ends, port, seen, code(str(row['reason']))))} |"
+    if len(rows) > most:
+        yield from ("", f"And {len(rows) - most} more; `flowpolicy patterns` shows all.")
+    yield from ("", "Nothing is learned from these until somebody decides, once each:", "", "```sh")
+    yield from (_decide(row) for row in rows[:most] if _can_be_decided(row))
+    yield "```"
+
+
+def _can_be_decided(row: Row) -> bool:
+    return all(row[f"{role}_type"] in ("workload", "address") for role in ("client", "server"))
+
+
+def _decide(row: Row) -> str:
+    """The command that rejects an edge; `accept` in its place accepts it. No name leaves it."""
+    words = ["flowpolicy", "decide", "reject", "--file", DECISIONS]
+    words += ["--client", named(row, "client"), "--server", named(row, "server")]
+    if row["protocol"] is not None:
+        words += ["--protocol", str(row["protocol"])]
+    if row["port"] is not None:
+        words += ["--port", str(int(row["port"]))]
+    return printable(shlex.join([*words, "--who", "NAME", "--why", "REASON"]))
+
+
+def _evidence(found: Recommendation, most: int) -> Iterator[str]:
+    rows = [
+        (proposal, direction, rule)
+        for proposal, _ in found.written
+        for direction, rules in (
+            ("ingress", proposal.policy.ingress),
+            ("egress", proposal.policy.egress),
+        )
+        for rule in rules
+    ]
+    if not rows:
+        return
+    yield from ("", f"<details><summary>Evidence of {len(rows)} rules</summary>", "")
+    yield "| policy | direction | peers | ports | connections | days | last seen |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for proposal, direction, rule in rows[:most]:
+        evidence = rule.evidence
+        assert evidence is not None, "every proposed rule has evidence"
+        peers = evidence.clients if direction == "ingress" else evidence.servers
+        more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
+        cells = (
+            code(f"{proposal.namespace}/{proposal.policy.ref.name}"),
+            direction,
+            code(", ".join(peers[:3]) + more),
+            code(", ".join(port_texts(rule.ports))),
+            f"{evidence.connections:,}",
+            str(evidence.days),
+            str(evidence.last_seen),
+        )
+        yield f"| {' | '.join(cells)} |"
+    if len(rows) > most:
+        yield from ("", f"And {len(rows) - most} more, in what `flowpolicy recommend` writes.")
+    yield from ("", "</details>")
