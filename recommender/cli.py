@@ -22,8 +22,10 @@ COMMANDS = {
     "connectivity": "List all that a set of policies permits.",
     "verdict": "Say whether one connection passes, and which rules decide it.",
     "diff": "Show what changes between two sets of policies.",
+    "explain": "Tell in sentences why a rule is there, or is not.",
     "report": "Write one page that shows it all in a browser.",
     "check": "Replay the logs: what would these policies deny.",
+    "demo": "Show the whole way on sample logs, and open the report.",
 }
 
 EXIT_CODES = """\

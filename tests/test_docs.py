@@ -94,7 +94,9 @@ def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
         "verdict",
         "diff",
         "check",
+        "explain",
         "report",
+        "demo",
     ):
         epilog = command(name).epilog
         assert epilog is not None
