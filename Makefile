@@ -31,7 +31,7 @@ $(ORACLES)/%: tests/oracles/%/go.mod tests/oracles/%/*.go
 	cd tests/oracles/$* && go build -ldflags '-s -w' -o $(CURDIR)/$@ .
 
 demo: $(VENV)/.run  ## From the sample logs to checked policies and a diff, in ./out
-	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh $(OUT)
+	@$(BIN)/flowpolicy demo --no-open --out $(OUT)
 
 test: check pytest  ## Everything that CI runs: linters, types, tests
 

@@ -1,67 +1,93 @@
-"""Other ways to find roles and odd edges, re-implemented to compare with."""
+"""Policies of another tool and ours from the same sample log, replayed over that log.
+
+    python -m benchmarks.rivals
+
+hubble-audit2policy is installed with the development tools. The replay is this project's own, so it
+is a judge with a side: tests/test_agreement.py holds it against another evaluator, and
+data/samples/truth.json, which no tool reads, says what of the log is malicious.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-from scipy.sparse import csr_array
-from sklearn.cluster import HDBSCAN, AgglomerativeClustering
-from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import IsolationForest
-from sklearn.feature_extraction.text import TfidfTransformer
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
 
-from recommender.roles import Calls, Ints, calls, tokens
+import yaml
 
+from recommender.evaluate import evaluator
+from recommender.frames import of_class
+from recommender.policies import read_policies
+from recommender.propose import exact_name
+from recommender.replay import replay
+from recommender.watch import Watched, watch
 
-def _peers(calls: Calls) -> csr_array:
-    """A row an end: which (direction, peer, port) it has."""
-    return tokens(calls, np.arange(len(calls.ends))).counts
-
-
-def jaccard(calls: Calls, threshold: float = 0.5) -> Ints:
-    rows = _peers(calls)
-    rows.data[:] = 1
-    both = (rows @ rows.T).toarray()
-    sizes = np.diff(rows.indptr)
-    union = np.maximum(sizes[:, None] + sizes[None, :] - both, 1)
-    return _average(1 - both / union, threshold)
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+TOOL = Path(sys.executable).parent / "hubble-audit2policy"
+KEYS = ("app", "app.kubernetes.io/name", "component", "k8s-app")
+MOST_PORTS = 40  # of one toPorts entry that Cilium takes
 
 
-def cloudcluster(calls: Calls) -> Ints:
-    """Log scale, low rank, hierarchical clustering, as CloudCluster (NSDI 2022) describes it."""
-    rows = _peers(calls)
-    rows.data = np.log1p(rows.data)
-    low = TruncatedSVD(min(50, rows.shape[1] - 1), random_state=0).fit_transform(rows)
-    low /= np.maximum(np.linalg.norm(low, axis=1, keepdims=True), 1e-12)
-    return _average(np.clip(1 - low @ low.T, 0, None), 0.3)
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        log, store, inventory = here / "flows.jsonl", here / "store", SAMPLES / "inventory.yaml"
+        logs = sorted((SAMPLES / "hubble").glob("*.gz"))
+        log.write_bytes(b"".join(gzip.decompress(one.read_bytes()) for one in logs))
+        ours = [sys.executable, "-m", "recommender.cli"]
+        run(*ours, "ingest", log, "--store", store)
+        given = ("--store", store, "--inventory", inventory, "--dialect", "cilium")
+        run(*ours, "recommend", *given, "--out", here / "ours")
+        run(TOOL, log, "--no-enrich", "-o", here / "defaults")
+        keys = [word for key in KEYS for word in ("--label-key", f"k8s:{key}")]
+        run(TOOL, log, "--no-enrich", *keys, "--verdict", "forwarded", "-o", here / "careful")
+        watched = watch(store, [inventory])
+        print("| policies | wanted denied | malicious allowed | denied allowed | > 40 ports |")
+        print("| --- | --- | --- | --- | --- |")
+        for name, title in (
+            ("ours", "flowpolicy, `--dialect cilium`"),
+            ("defaults", "hubble-audit2policy"),
+            ("careful", "hubble-audit2policy, forwarded only, four label keys"),
+        ):
+            print(f"| {title} | {judged(watched, here / name)} |")
 
 
-def hdbscan(calls: Calls) -> Ints:
-    rows = TfidfTransformer().fit_transform(_peers(calls))
-    low = TruncatedSVD(min(64, rows.shape[1] - 1), random_state=0).fit_transform(rows)
-    found = HDBSCAN(min_cluster_size=2, copy=True).fit_predict(low).astype(np.int64)
-    noise = found < 0
-    found[noise] = found.max() + 1 + np.arange(noise.sum())
-    return found
+def run(*words: object) -> None:
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
-def _average(distances: np.ndarray, threshold: float) -> Ints:
-    np.fill_diagonal(distances, 0)
-    return AgglomerativeClustering(
-        metric="precomputed", linkage="average", n_clusters=None, distance_threshold=threshold
-    ).fit_predict(distances)
+def judged(watched: Watched, folder: Path) -> str:
+    given = read_policies([folder], watched.inventory)
+    judge = evaluator(given.policies, watched.inventory, told=watched.known)
+    truth = json.loads((SAMPLES / "truth.json").read_text())
+    bad = {(e["client"], e["server"], e["protocol"], e["port"]) for e in truth["malicious"]}
+    rows = of_class(watched.edges, "wanted", "review", "denied")
+    cells: Counter[str] = Counter()
+    for one in replay(judge, rows):
+        ends = exact_name(one.row, "client"), exact_name(one.row, "server")
+        malicious = (*ends, one.row["protocol"], one.row["port"]) in bad
+        for cell, counts in (
+            ("wanted", one.row["class"] == "wanted"),
+            ("malicious", malicious),
+            ("denied", one.row["class"] == "denied"),
+        ):
+            cells[f"all {cell}"] += counts
+            cells[cell] += counts and one.verdict.allow is (cell != "wanted")
+    wide = rules = 0
+    for path in folder.rglob("*.yaml"):
+        for body in yaml.safe_load_all(path.read_text()):
+            for way in ("ingress", "egress"):
+                for rule in body["spec"].get(way) or ():
+                    entries = [len(ports["ports"]) for ports in rule.get("toPorts") or ()]
+                    rules += 1
+                    wide += max(entries, default=0) > MOST_PORTS
+    told = [f"{cells[c]} of {cells[f'all {c}']}" for c in ("wanted", "malicious", "denied")]
+    return " | ".join([*told, f"{wide} of {rules} rules"])
 
 
-def isolation_forest(edges: pd.DataFrame) -> np.ndarray:
-    """IsolationForest on bins, connections, fan-out of the client and fan-in of the server."""
-    found = calls(edges)
-    facts = np.stack(
-        [
-            np.log1p(edges["hours"].to_numpy(float)),
-            np.log1p(edges["connections"].to_numpy(float)),
-            np.log1p(np.bincount(found.client)[found.client]),
-            np.log1p(np.bincount(found.server)[found.server]) if len(found) else found.server,
-        ],
-        axis=1,
-    )
-    return -IsolationForest(random_state=0).fit(facts).score_samples(facts)
+if __name__ == "__main__":
+    main()

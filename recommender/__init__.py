@@ -1,5 +1,9 @@
 """Parquet of flows -> edges -> policies -> diff.
 
+For analysts: `from recommender import open_store, edges, roles, window, propose, diff`, which
+`recommender/face.py` describes. These names are the functions; the modules of the same names are
+imported from, as in `from recommender.edges import fetch`.
+
 manifests   objects as dicts with the place they were read from
 inventory   namespaces, nodes, workloads, pods, services
 objects     Kubernetes objects -> inventory
@@ -25,5 +29,31 @@ rarefaction how many edges so many days would have shown
 diff        what changes between two sets of policies
 recommend   the whole way from a store to checked policies
 report      results as text, JSON and a page
+face        what analysts import
 commands    the command line, one file a command
 """
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recommender.face import diff, edges, open_store, propose, roles, window  # noqa: TC004
+
+__all__ = ["diff", "edges", "open_store", "propose", "roles", "window"]
+
+
+class _Package(ModuleType):
+    """The package, whose face is imported when it is first asked for: `--help` never does."""
+
+    def __getattribute__(self, name: str) -> Any:
+        # Before all else, for importing a module of that name would take the function's place.
+        if name in __all__:
+            return getattr(import_module("recommender.face"), name)
+        return super().__getattribute__(name)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -22,6 +22,7 @@ COMMANDS = {
     "connectivity": "List all that a set of policies permits.",
     "verdict": "Say whether one connection passes, and which rules decide it.",
     "diff": "Show what changes between two sets of policies.",
+    "explain": "Tell in sentences why a rule is there, or is not.",
     "report": "Write one page that shows it all in a browser.",
     "suggest": "Propose policies as a branch, or a pull request.",
     "review": "Say what a change of policies in a repository does.",
@@ -29,6 +30,7 @@ COMMANDS = {
     "run": "Run the batch job that a file describes.",
     "check": "Replay the logs: what would these policies deny.",
     "enforce": "Turn staged and audit policies of ours into enforcing ones.",
+    "demo": "Show the whole way on sample logs, and open the report.",
 }
 
 EXIT_CODES = """\

@@ -18,9 +18,32 @@ import pandas as pd
 
 from ingest.errors import StoreError
 from ingest.store import Store, open_store
-from recommender import edges as folding
 from recommender.addresses import address
 from recommender.decisions import Decision
+from recommender.edges import (
+    api_servers as api_servers_of,
+)
+from recommender.edges import (
+    asked_names as asked_names_of,
+)
+from recommender.edges import (
+    edges as folded,
+)
+from recommender.edges import (
+    fetch,
+)
+from recommender.edges import (
+    looked_up as looked_up_of,
+)
+from recommender.edges import (
+    outside_calls as outside_calls_of,
+)
+from recommender.edges import (
+    reports as reports_of,
+)
+from recommender.edges import (
+    sighted_ends as sighted_ends_of,
+)
 from recommender.endpoints import inventory_of_flows, resolve
 from recommender.enough import Thresholds, quiet_nodes
 from recommender.frames import Row
@@ -132,7 +155,7 @@ def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, froze
     """
 
     def read(_: str, flows: ir.Table, backend: ibis.BaseBackend) -> dict[str, frozenset[str]]:
-        return _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
+        return _addresses_of_names(fetch(looked_up_of(flows), backend))
 
     return _reading(store, cluster, read)
 
@@ -191,16 +214,16 @@ class _Folded(NamedTuple):
 def _folded(
     chosen: str, known: Inventory | None, flows: ir.Table, backend: ibis.BaseBackend
 ) -> _Folded:
-    sighted = folding.fetch(folding.sighted_ends(flows), backend)
+    sighted = fetch(sighted_ends_of(flows), backend)
     objects = known or inventory_of_flows(sighted)
-    calls = folding.fetch(folding.outside_calls(flows), backend)
-    servers = folding.fetch(folding.api_servers(flows), backend)["address"]
+    calls = fetch(outside_calls_of(flows), backend)
+    servers = fetch(api_servers_of(flows), backend)["address"]
     who = resolve(sighted, calls, objects, frozenset(servers))
     ends = ibis.memtable(who)
-    hourly = folding.fetch(folding.edges(flows, ends), backend)
-    reports = folding.fetch(folding.reports(flows), backend)
-    names = _addresses_of_names(folding.fetch(folding.looked_up(flows), backend))
-    asked = _asked(folding.fetch(folding.asked_names(flows, ends), backend))
+    hourly = fetch(folded(flows, ends), backend)
+    reports = fetch(reports_of(flows), backend)
+    names = _addresses_of_names(fetch(looked_up_of(flows), backend))
+    asked = _asked(fetch(asked_names_of(flows, ends), backend))
     return _Folded(chosen, objects, hourly, reports, names, asked, mesh_of(sighted, who))
 
 

@@ -103,8 +103,10 @@ def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
         "verdict",
         "diff",
         "check",
+        "explain",
         "report",
         "enforce",
+        "demo",
     ):
         epilog = command(name).epilog
         assert epilog is not None

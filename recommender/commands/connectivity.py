@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, tables
 
 if TYPE_CHECKING:
     from recommender.connectivity import By
@@ -69,6 +69,7 @@ def command(
     if output == "json":
         click.echo(json.dumps({"connections": [connection(row) for row in rows]}))
     else:
-        for row in rows:
-            options.tell(f"{row.src} -> {row.dst} {row.protocol} {intervals(row.ports)}")
+        shown = [(row.src, row.dst, row.protocol, intervals(row.ports)) for row in rows]
+        lines = [(cells, f"{cells[0]} -> {' '.join(cells[1:])}") for cells in shown]
+        tables.tell(("client", "server", "protocol", "ports"), lines)
     options.done(strict, given)

@@ -68,4 +68,4 @@ def command(
     )
     decisions = with_decision(read_decisions(path) if path.exists() else (), one)
     write_decisions(path, decisions)
-    options.say(f"{path}: {len(decisions)} decisions; added {one}")
+    options.say(f"{path}: {options.counted(len(decisions), 'decision', 'decisions')}; added {one}")

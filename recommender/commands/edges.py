@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,8 @@ def command(
 
     if output == "parquet" and out is None:
         raise click.UsageError("-o parquet needs --out FILE")
-    watched = watch(store, inventory, cluster=cluster)
+    with progress.waiting("reading the store"):
+        watched = watch(store, inventory, cluster=cluster)
     options.say_problems(watched.inventory)
     if watched.from_flows:
         options.say(FROM_FLOWS)
@@ -74,10 +75,13 @@ def _print(table: pd.DataFrame) -> None:
     from recommender.frames import records
     from recommender.propose import named
 
+    rows = []
     for row in records(table):
-        port = "" if row["port"] is None else f" {row['port']}"
-        class_ = f"  {row['class']}: {row['reason']}" if "class" in row else ""
-        options.tell(
-            f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}"
-            f"  {row['connections']:,} connections{class_}"
-        )
+        client, server = named(row, "client"), named(row, "server")
+        port = f"{row['protocol']}" + ("" if row["port"] is None else f" {row['port']}")
+        class_ = f"{row['class']}: {row['reason']}" if "class" in row else ""
+        cells = (client, server, port, f"{row['connections']:,}", class_ or str(row["hour"]))
+        line = f"{client} -> {server} {port}  {row['connections']:,} connections"
+        rows.append((cells, f"{line}  {class_}" if class_ else line))
+    last = "class" if "class" in table else "hour"
+    tables.tell(("client", "server", "port", "conn.", last), rows, numbers=("conn.",))

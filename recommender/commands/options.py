@@ -213,6 +213,19 @@ def output(*choices: str) -> Decorator:
     )
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`did you mean X? `, where a known name is near to the given one; else nothing."""
+    import difflib
+
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {found[0]}? " if found else ""
+
+
 def tell(line: str) -> None:
     """One line for people, on standard output."""
     click.echo(printable(line))

@@ -1,4 +1,4 @@
-"""How far `ingest` is: a bar on a terminal, elsewhere a plain line now and then."""
+"""How far a command is: a bar on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -67,3 +67,23 @@ def _lines() -> Callable[[Progress], None]:
         )
 
     return show
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says what is being done and for how long, on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich import progress
+    from rich.console import Console
+
+    with progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bars.add_task(what, total=None)
+        yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 from recommender.commands.edges import FROM_FLOWS
 
 if TYPE_CHECKING:
@@ -86,14 +86,15 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         from recommender.propose import Scope
         from recommender.watch import watch
 
-        watched = watch(
-            store,
-            inventory,
-            cluster=cluster,
-            decisions=options.read_decisions(decisions),
-            audited=learn_audited,
-            in_force=True,
-        )
+        with progress.waiting("reading the store"):
+            watched = watch(
+                store,
+                inventory,
+                cluster=cluster,
+                decisions=options.read_decisions(decisions),
+                audited=learn_audited,
+                in_force=True,
+            )
         scope = Scope(
             frozenset(namespaces),
             frozenset(excluded),
@@ -126,7 +127,8 @@ def _proposed(watched: Any, scope: Any, writer: Any, thresholds: Thresholds) -> 
     from ingest.errors import FlowpolicyError
     from recommender.recommend import recommendation
 
-    found = recommendation(watched, scope, writer, thresholds)
+    with progress.waiting("proposing, and replaying what was wanted"):
+        found = recommendation(watched, scope, writer, thresholds)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

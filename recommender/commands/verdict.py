@@ -184,7 +184,7 @@ def _print(question: dict[str, Any], verdict: Verdict, changes: list[Reason]) ->
     options.tell(f"{question['src']} -> {question['dst']} {what}: {word}")
     for reason in verdict.because:
         options.tell(f"  {told(reason)}")
-    if verdict.allow is False and changes != list(verdict.because):
+    if verdict.allow is False and set(changes) != set(verdict.because):
         options.tell("to allow it, all of these would have to change:")
         for reason in changes:
             options.tell(f"  {told(reason)}")

@@ -95,8 +95,11 @@ function elements(kindOf) {
   const nodes = [];
   for (const box of found) {
     const { x, y } = centres.get(box);
-    const data = { id: box.id, label: box.name, w: box.w, h: box.h, members: box.members };
+    const data = { id: box.id, w: box.w, h: box.h, members: box.members };
     nodes.push({ data, position: { x, y }, classes: "box" });
+    // A node of its own, for boxes lie under the lines and their names must not.
+    const above = { x, y: y - box.h / 2 - 2 };
+    nodes.push({ data: { id: `t${box.id}`, label: box.name, members: box.members }, position: above, classes: "title" });
     box.members.forEach((end, i) => {
       const position = {
         x: x - box.w / 2 + 15 + (Math.floor(i / box.rows) + 0.5) * CELL.w,
@@ -128,11 +131,15 @@ function look() {
     style: { "line-color": of(colour), "target-arrow-color": of(colour), "line-style": style, ...more },
   });
   return [
-    { selector: ".box", style: {
-      label: "data(label)", "text-valign": "top", "text-halign": "center", "text-margin-y": -4,
-      "font-size": large ? 72 : 17, "font-weight": 600, color: of("quiet"), "background-color": of("box"),
+    { selector: ".title", style: {
+      label: "data(label)", "text-valign": "top", "text-halign": "center", width: 1, height: 1,
+      "background-opacity": 0, "text-background-color": of("paper"), "text-background-opacity": 0.85,
+      "text-background-padding": 2, "z-compound-depth": "top",
+      "font-size": large ? 72 : 17, "font-weight": 600, color: of("quiet"), "min-zoomed-font-size": 5, events: "no",
+      "font-family": "system-ui, sans-serif" } },
+    { selector: ".box", style: { "background-color": of("box"),
       "background-opacity": 1, "border-width": 1, "border-color": of("rule"), shape: "round-rectangle",
-      width: "data(w)", height: "data(h)", "z-compound-depth": "bottom", "min-zoomed-font-size": 5, events: "no", "font-family": "system-ui, sans-serif" } },
+      width: "data(w)", height: "data(h)", "z-compound-depth": "bottom", events: "no" } },
     { selector: ".end", style: {
       label: "data(label)", "text-valign": "center", "text-halign": "center", "text-wrap": "ellipsis",
       "text-max-width": NODE.w - 14, "font-size": 13, color: of("ink"), "background-color": of("paper"),
@@ -230,7 +237,7 @@ export function filterMap(map, view, wants, wantsEnd) {
       node.toggleClass("away", !(wantsEnd(end) || touched.has(end)));
     });
     const gone = (end) => nodeOf(map, end).hasClass("away");
-    map.nodes(".box").forEach((box) => box.toggleClass("away", box.data("members").every(gone)));
+    map.nodes(".box, .title").forEach((box) => box.toggleClass("away", box.data("members").every(gone)));
   });
   return { edges: count, ends: map.nodes(".end").filter((n) => !n.hasClass("away")).length };
 }
