@@ -262,7 +262,7 @@ def propose(
         rules=_frame(rules, ("namespace", "policy", "direction", "peers", "ports", *_EVIDENCE)),
         surplus=_frame(surplus, ("client", "server", "protocol", "ports", "why")),
         review=all_edges[all_edges["class"] == "review"].reset_index(drop=True),
-        yaml={str(files.proposal_path(p)): files.manifest_text(m) for p, m in found.written},
+        yaml={str(path): text for path, text in files.policy_texts(found).items()},
         found=found,
     )
 

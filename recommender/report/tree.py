@@ -21,11 +21,12 @@ from recommender.frames import Row, of_class
 from recommender.manifests import objects_of
 from recommender.propose import named
 from recommender.recommend import Recommendation
-from recommender.report.files import NAME, manifest_text, proposal_path
+from recommender.report.files import NAME, policy_texts, proposal_path
 from recommender.report.keeping import kustomization, rewritten
 
 LOCK = "flowpolicy.lock"
 SCHEMA = "flowpolicy/lock/1"
+Wanted = tuple[Sequence[dict[str, Any]], str]  # the manifests of a file, and its text
 _KUSTOMIZE = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 
 
@@ -70,10 +71,11 @@ def changes(folder: Path, found: Recommendation, *, overwrite: bool = False) -> 
 
     Each change takes the ones before it as done: apply one before the next is asked for.
     """
-    wanted: dict[str, dict[str, Sequence[dict[str, Any]]]] = {}
+    texts_of = policy_texts(found)
+    wanted: dict[str, dict[str, Wanted]] = {}
     for proposal, manifests in found.written:
         path = proposal_path(proposal)
-        wanted.setdefault(path.parts[0], {})[path.name] = manifests
+        wanted.setdefault(path.parts[0], {})[path.name] = manifests, texts_of[path]
     scope = found.scope
     whole = not scope.namespaces
     left = {name for name in locked(folder) if whole and name not in scope.excluded}
@@ -141,7 +143,7 @@ def hand_made(folder: Path, namespace: str) -> list[str]:
 def _changed(
     folder: Path,
     namespace: str,
-    wanted: Mapping[str, Sequence[dict[str, Any]]],
+    wanted: Mapping[str, Wanted],
     edges: tuple[tuple[str, ...], ...],
     overwrite: bool,
 ) -> tuple[dict[Path, str | None], list[str]]:
@@ -150,7 +152,7 @@ def _changed(
     by_hand, files = [], {}
     for name in sorted(wanted.keys() | lock.files.keys()):
         path, was = Path(namespace, name), lock.files.get(name)
-        now, asked = state(folder / path), digest(wanted[name]) if name in wanted else None
+        now, asked = state(folder / path), digest(wanted[name][0]) if name in wanted else None
         if now != asked and now != was and not overwrite:
             by_hand.append(f"{path} {'removed' if now is None else 'changed'} by hand")
             if was is not None:
@@ -159,7 +161,7 @@ def _changed(
         if asked is not None:
             files[name] = asked
         if now != asked:
-            texts[path] = _text(folder / path, wanted[name]) if name in wanted else None
+            texts[path] = _text(folder / path, *wanted[name]) if name in wanted else None
     standing = _listed(folder, namespace, texts)
     texts |= standing
     fresh = Lock(files, edges if files else ())
@@ -176,8 +178,7 @@ def _more(fresh: Lock, lock: Lock) -> bool:
     return not set(fresh.edges) <= set(lock.edges)
 
 
-def _text(path: Path, manifests: Sequence[dict[str, Any]]) -> str:
-    text = manifest_text(manifests)
+def _text(path: Path, manifests: Sequence[dict[str, Any]], text: str) -> str:
     return rewritten(path.read_text(encoding="utf-8"), manifests, text) if path.exists() else text
 
 
