@@ -25,7 +25,7 @@ from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
 from recommender.propose import instant
-from recommender.replay import replay
+from recommender.replay import asked, replay
 from recommender.report.lines import printable
 
 Change = Literal["added", "removed", "changed", "rewritten", "renamed", "unchanged"]
@@ -283,18 +283,27 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
 
 
 def flow_changes(before: Evaluator, after: Evaluator, rows: Sequence[Row]) -> Iterator[FlowChange]:
-    """Observed edges on which the two sets do not agree, in the order of the edges."""
-    for old, new in zip(replay(before, rows), replay(after, rows), strict=True):
-        if old.verdict.allow is not new.verdict.allow:
-            row = old.row
+    """Observed edges on which the two sets do not agree, in the order of the edges.
+
+    What one set only can judge (ICMP, of which NetworkPolicies say nothing) is null by the other.
+    """
+    olds, news = ({id(r.row): r for r in replay(judge, rows)} for judge in (before, after))
+    for row in rows:
+        old, new = olds.get(id(row)), news.get(id(row))
+        either = old or new
+        if either is None:
+            continue
+        was, is_ = (None if one is None else one.verdict.allow for one in (old, new))
+        if was is not is_:
+            protocol, port = asked(row)
             yield FlowChange(
-                client=old.client,
-                server=old.server,
-                protocol=str(row["protocol"]),
-                port=int(row["port"]),
+                client=either.client,
+                server=either.server,
+                protocol=protocol,
+                port=port,
                 connections=int(row["connections"]),
                 last_seen=instant(row["last_seen"]),
                 class_=str(row["class"]),
-                old=old.verdict.allow,
-                new=new.verdict.allow,
+                old=was,
+                new=is_,
             )

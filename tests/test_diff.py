@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from policytext import CLUSTER, manifests, parsed
 
-from recommender.diff import diff
+from recommender.diff import diff, evaluators, flow_changes
 from recommender.policies import PolicySet
 
 V1 = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: NS}, spec: SPEC}"  # fmt: skip
@@ -98,3 +98,18 @@ ALLOW, DENY = "{action: Allow}", "{action: Deny, source: {selector: app == 'web'
 )
 def test_an_object_that_means_something_else_is_changed(old: str, new: str) -> None:
     assert change(old, new) == ("changed", True)
+
+
+def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
+    row: dict[str, Any] = {"protocol": "ICMP", "port": None, "connections": 1, "class": "wanted"}
+    row["last_seen"] = "2026-03-02T08:00:00Z"
+    for role, name in (("client", "web"), ("server", "cart")):
+        row |= {f"{role}_type": "workload", f"{role}_namespace": "shop", f"{role}_name": name}
+        row |= {f"{role}_kind": "Pod", f"{role}_address": None, f"{role}_cluster": None}
+    old = given(v1("{podSelector: {}, policyTypes: [Ingress]}"))
+    new = given(
+        CILIUM.replace("BODY", "spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}")
+    )
+    before, after = evaluators(old, new, CLUSTER)
+    (one,) = flow_changes(before, after, [row])
+    assert (one.protocol, one.port, one.old, one.new) == ("ICMP", 8, None, True)
