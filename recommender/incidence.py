@@ -85,9 +85,10 @@ def rarefied(y: Ints, bins: int, taken: int) -> float:
 
 
 def rarefied_error(y: Ints, bins: int, taken: int, exist: float) -> float:
-    """Standard error of `rarefied` for any `taken` bins drawn from where `exist` edges do.
+    """Standard error of `rarefied` as the mean of any `taken` bins where `exist` edges do.
 
-    Not for those of the window alone, so it does not fall to 0 at its end.
+    Not of those of the window alone, so it does not fall to 0 at its end; what one such stretch
+    shows scatters more.
     Source: Colwell, Mao & Chang 2004, equation 6.
     """
     shown = 1 - _missed(y, bins, bins, taken)
