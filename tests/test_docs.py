@@ -104,6 +104,8 @@ def test_the_examples_in_the_help_run_in_order(workplace: Path) -> None:
         "ingest",
         "compact",
         "edges",
+        "patterns",
+        "decide",
         "recommend",
         "connectivity",
         "verdict",

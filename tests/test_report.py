@@ -211,7 +211,9 @@ def test_a_button_copies_a_decide_command_that_runs(
 def test_the_window_has_its_curve_with_interval_and_table(chromium: Any, sample: Path) -> None:
     drawn(chromium, sample)
     click(chromium, "#tab-window")
-    assert text(chromium, "#window-view h2").endswith("wait")
+    told = data_of(sample.read_text())["window"]
+    assert text(chromium, "#window-view h2").endswith(told["word"])
+    assert all(why in text(chromium, "#window-view") for why in told["why"])
     assert "8 days were watched, 14 are asked for" in text(chromium, "#window-view")
     points = chromium.execute_script("return document.querySelectorAll('.curve polygon').length")
     assert points == 1

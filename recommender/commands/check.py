@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.replay import Replayed
@@ -47,7 +47,10 @@ def command(
     from recommender.replay import replay
     from recommender.watch import watch
 
-    watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
+    with progress.waiting("reading the store"):
+        watched = watch(
+            store, inventory, cluster=cluster, decisions=options.read_decisions(decisions)
+        )
     options.say_problems(watched.inventory)
     given = options.read_policies(policies, watched.inventory)
     judge = evaluator(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.connectivity import By
@@ -60,17 +60,19 @@ def command(
     before, after = (
         options.read_policies([path], objects, may_be_empty=True) for path in (old, new)
     )
-    watched = None if store is None else watch(store, inventory, cluster=cluster)
-    found = diff(
-        before,
-        after,
-        objects,
-        None if watched is None else watched.edges,
-        told=None if watched is None else watched.known,
-        by=by,
-        staged=staged,
-        host_network="as pods" if host_network == "pods" else "as nodes",
-    )
+    with progress.waiting("reading the store"):
+        watched = None if store is None else watch(store, inventory, cluster=cluster)
+    with progress.waiting("comparing"):
+        found = diff(
+            before,
+            after,
+            objects,
+            None if watched is None else watched.edges,
+            told=None if watched is None else watched.known,
+            by=by,
+            staged=staged,
+            host_network="as pods" if host_network == "pods" else "as nodes",
+        )
     if output == "json":
         click.echo(json.dumps(changes.as_dict(found), indent=2))
     elif output == "markdown":

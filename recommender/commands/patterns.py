@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 from recommender.commands.edges import FROM_FLOWS
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def command(
     if output == "parquet" and out is None:
         raise click.UsageError("-o parquet needs --out DIR")
     chosen = options.read_decisions(decisions)
-    watched = watch(store, inventory, cluster=cluster, decisions=chosen, in_force=True)
+    with progress.waiting("reading the store"):
+        watched = watch(store, inventory, cluster=cluster, decisions=chosen, in_force=True)
     options.say_problems(watched.inventory)
     for note in watched.meaning.notes:
         options.say(note)

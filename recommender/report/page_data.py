@@ -75,9 +75,11 @@ def page_data(found: Recommendation, judged: Judged) -> dict[str, Any]:
         "ends": ends.rows(),
         "edges": {"columns": list(_EDGE), "rows": lines},
         "reasons": list(reasons),
+        "rule_columns": ["direction", "peers", "ports", *_EVIDENCE],
         "policies": [
             {
                 **policy,
+                "rules": [_rule(rule) for rule in policy["rules"]],
                 "directions": sorted(proposal.policy.isolates),
                 "yaml": texts.get(files.proposal_path(proposal), ""),
             }
@@ -284,6 +286,13 @@ def decide_words(row: Row) -> str | None:
     words += ["--protocol", str(row["protocol"])] if row["protocol"] is not None else []
     words += ["--port", str(row["port"])] if row["port"] is not None else []
     return shlex.join(words)
+
+
+_EVIDENCE = ("connections", "days", "hours", "first_seen", "last_seen", "reporters")
+
+
+def _rule(rule: Row) -> list[Any]:
+    return [rule["direction"], rule["peers"], rule["ports"], *map(rule["evidence"].get, _EVIDENCE)]
 
 
 def _role(role: Mapping[str, Any]) -> Row:

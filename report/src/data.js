@@ -14,12 +14,15 @@ export const CLASSES = {
 };
 
 export const ends = raw.ends.map((end, i) => ({ ...end, i, id: `e${i}`, edges: [] }));
-export const policies = raw.policies;
+const named = (columns, row) => Object.fromEntries(columns.map((name, k) => [name, row[k]]));
+
+export const policies = raw.policies.map((policy) =>
+  ({ ...policy, rules: policy.rules.map((row) => named(raw.rule_columns, row)) }));
 
 const at = (seconds) => new Date(seconds * 1000).toISOString().replace(/\.000Z$/, "Z");
 
 export const edges = raw.edges.rows.map((row, i) => {
-  const edge = Object.fromEntries(raw.edges.columns.map((name, k) => [name, row[k]]));
+  const edge = named(raw.edges.columns, row);
   edge.i = i;
   edge.client = ends[edge.client];
   edge.server = ends[edge.server];

@@ -2,7 +2,7 @@
 
 import { CLASSES, changes, edges, ends, policies, ports, replay, roles, surplus } from "./data.js";
 import { el, grouped, number, plural, section, table } from "./dom.js";
-import { edgeCards } from "./views.js";
+import { alikeFlips, edgeCards } from "./views.js";
 
 const heading = (words) => el("h2", { tabindex: -1 }, words);
 const list = (items) => el("ul", { class: "plain" }, items.map((item) => el("li", {}, item)));
@@ -62,14 +62,13 @@ function rulesOf(policy, direction) {
 }
 
 function ruleCard(rule) {
-  const e = rule.evidence;
   const many = rule.peers.length > 6;
   return el("div", { class: "rule" },
     el("p", {}, el("strong", {}, rule.peers.slice(0, 6).join(", "), many ? ` and ${rule.peers.length - 6} more` : ""), " on ",
       el("strong", {}, rule.ports.join(", "))),
     el("p", { class: "quiet" },
-      `${plural(e.connections, "connection")} on up to ${plural(e.days, "day")} and in ${plural(e.hours, "hour")}, `,
-      `${day(e.first_seen)} to ${day(e.last_seen)}${e.reporters.length ? `, told by the ${e.reporters.join(" and the ")}` : ""}`),
+      `${plural(rule.connections, "connection")} on up to ${plural(rule.days, "day")} and in ${plural(rule.hours, "hour")}, `,
+      `${day(rule.first_seen)} to ${day(rule.last_seen)}${rule.reporters.length ? `, told by the ${rule.reporters.join(" and the ")}` : ""}`),
     many ? el("details", {}, el("summary", {}, "all peers"), list(rule.peers)) : null);
 }
 
@@ -109,6 +108,8 @@ export function linePanel(left, pick) {
 function changesOf(end) {
   if (end.type !== "workload") return null;
   const flips = end.edges.filter((edge) => edge.before !== edge.after);
+  const alike = alikeFlips(flips).map((some) =>
+    `${some[0].names.client} to ${some[0].names.server} ${some.map(ports).join(", ")}: ${verdict(some[0].before)} before, ${verdict(some[0].after)} after`);
   const named = `${end.namespace}/${end.label}`;
   const rows = (some) => some.rows.filter(([src, dst]) => src === named || dst === named);
   const told = (some, words) => {
@@ -117,7 +118,7 @@ function changesOf(end) {
       list(mine.slice(0, 200).map(([src, dst, what]) => `${src} to ${dst} ${what}`))) : el("p", { class: "quiet" }, `${words}: none${some.count > some.rows.length ? " among those in this page" : ""}`);
   };
   return section("What changes against the policies in force",
-    flips.length ? list(flips.slice(0, 50).map((edge) => `${edge.names.client} to ${edge.names.server} ${ports(edge)}: ${verdict(edge.before)} before, ${verdict(edge.after)} after`))
+    alike.length ? (alike.length > 8 ? el("details", {}, el("summary", {}, `observed edges: ${number(flips.length)}`), list(alike)) : list(alike))
       : el("p", { class: "quiet" }, "no observed edge changes its verdict"),
     told(changes.gained, "connections that become possible"), told(changes.lost, "connections that are closed"));
 }

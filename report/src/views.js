@@ -66,10 +66,14 @@ const listed = (title, some, words) => section(`${title}: ${number(some.count)}`
     some.count > some.rows.length ? el("p", { class: "quiet" }, `${number(some.count - some.rows.length)} more are not in this page; flowpolicy diff lists them`) : null)
     : el("p", { class: "quiet" }, "none"));
 
+// Edges whose verdict changes in the same way between the same ends, together: their ports differ.
+export const alikeFlips = (flips) => [...grouped(flips, (e) =>
+  [e.names.client, e.names.server, e.client.i, e.server.i, e.class, e.before, e.after].join(" ")).values()];
+
 export function changesView(place, pick) {
   const flips = edges.filter((edge) => edge.before !== edge.after)
     .sort((a, b) => (b.class === "wanted") - (a.class === "wanted") || a.i - b.i);
-  const alike = [...grouped(flips, (e) => [e.names.client, e.names.server, e.client.i, e.server.i, e.class, e.before, e.after].join(" ")).values()];
+  const alike = alikeFlips(flips);
   const word = (allow) => ({ true: "allowed", false: "denied" })[allow] ?? "cannot be told";
   fill(place,
     el("h2", {}, "What changes against the policies in force"),
