@@ -105,7 +105,7 @@ def inventory(*manifests: Manifest) -> Inventory:
 def edge_row(client: str, server: str, protocol: str, port: int) -> dict[str, Any]:
     """A wanted edge between bare pods (`namespace/name`) and addresses, as `classified` has it."""
     ends = {**_end("client", client), **_end("server", server)}
-    counts = {"connections": 1, "last_seen": "2026-01-01T00:00:00Z", "class": "wanted"}
+    counts = {"connections": 1, "last_seen": "2026-01-01T00:00:00Z", "class": "wanted", "run": None}
     return {**ends, "protocol": protocol, "port": port, **counts}
 
 

@@ -40,6 +40,7 @@ def row(client: str, server: str, protocol: str, port: int, number: int = 1) -> 
         "allowed_client": number % 2 == 0,
         "allowed_server": True,
         "class": "wanted",
+        "run": None,
     }
 
 

@@ -31,6 +31,7 @@ SAMPLES = ROOT / "data" / "samples"
 TODAY = date(2026, 3, 20)
 
 
+@pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest.sources, "BLOCK", 2_000)
 

@@ -91,13 +91,14 @@ def test_no_edge_gives_no_role() -> None:
 
 
 ENDS = ("type", "namespace", "kind", "name", "address")
-COLUMNS = [*(f"{role}_{n}" for role in ("client", "server") for n in ENDS), "protocol", "port"]
+NAMED = [f"{role}_{name}" for role in ("client", "server") for name in ENDS]
+COLUMNS = [*NAMED, "protocol", "port", "run"]
 
 
 def test_ends_of_edges_are_named_as_the_evaluator_names_them() -> None:
     rows = [
-        ("workload", "shop", "Deployment", "web", None, "address", None, None, None, "1.2.3.4", "TCP", 443),
-        ("gone", "shop", "Deployment", "old", None, "unresolved", None, None, None, None, "UDP", None),
+        ("workload", "shop", "Deployment", "web", None, "address", None, None, None, "1.2.3.4", "TCP", 443, None),
+        ("gone", "shop", "Deployment", "old", None, "unresolved", None, None, None, None, "UDP", None, None),
     ]  # fmt: skip
     found = roles(pd.DataFrame(rows, columns=COLUMNS, dtype=object))
     assert set(found.of) == {"shop/Deployment/web", "1.2.3.4", "old", "unresolved"}
