@@ -96,7 +96,7 @@ class RealCluster:
 
     def kubectl(self, *words: str | Path, name: str = "admin") -> subprocess.CompletedProcess[str]:
         """The real kubectl, on this cluster."""
-        tool = shutil.which("kubectl")
+        tool = shutil.which("kubectl", path=f"{BINARIES}:{os.environ['PATH']}")
         assert tool, "kubectl is not installed"
         command = [tool, "--kubeconfig", str(self.folder / f"{name}.kubeconfig"), *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
