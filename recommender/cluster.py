@@ -20,6 +20,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 5.0, 60.0
 _TRIES = 6  # of one page, and of one list whose pages expired
 _FIRST_WAIT_SECONDS = 0.5  # doubled with each try: 15.5 seconds in all
 _TIRED = frozenset({429, 500, 502, 503, 504})  # a server that will answer later
+# One that has just started knows neither tokens nor rights before it has read them.
+_WAKING = _TIRED | {401, 403}
 
 _CORE = (
     ("v1", "Namespace"),
@@ -45,6 +47,18 @@ class Listing:
     absent: tuple[str, ...]
 
 
+@dataclass
+class _Server:
+    """The API server, and whether it was away since the first question."""
+
+    api: client.ApiClient
+    was_away: bool = False
+
+    @property
+    def host(self) -> str:
+        return str(self.api.configuration.host)
+
+
 def plural(kind: str) -> str:
     """The resource of a kind, as its CRD names it: `networkpolicies` of NetworkPolicy."""
     name = kind.lower()
@@ -68,29 +82,29 @@ def cluster_objects(context: str | None = None, kubeconfig: str | None = None) -
         InventoryError: no cluster is configured, it does not answer, or refuses the credentials or
             a list.
     """
-    api = _connected(context, kubeconfig)
+    server = _Server(_connected(context, kubeconfig))
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     absent: list[str] = []
     refused: list[str] = []
     for version, kind in asked():
         try:
-            found[version, kind] = _listed(api, version, kind)
+            found[version, kind] = _listed(server, version, kind)
         except client.ApiException as error:
             if error.status == 404:
                 absent.append(f"{kind} ({version})")
             elif error.status == 403:
                 refused.append(f"{plural(kind)} ({version.partition('/')[0]})")
             else:
-                raise InventoryError(_failure(api, kind, error)) from error
+                raise InventoryError(_failure(server, kind, error)) from error
     if refused:
         raise InventoryError(
-            f"{api.configuration.host}: may not list {', '.join(refused)} in all namespaces; give "
+            f"{server.host}: may not list {', '.join(refused)} in all namespaces; give "
             "this user the verb `list` on them, as the ClusterRole in deploy/base does"
         )
     core = set(_CORE)
     return Listing(
         tuple(
-            _manifest(api.configuration.host, kept(body, is_policy=pair not in core))
+            _manifest(server.host, kept(body, is_policy=pair not in core))
             for pair, bodies in _once(found).items()
             for body in bodies
         ),
@@ -134,27 +148,28 @@ def _connected(context: str | None, kubeconfig: str | None) -> client.ApiClient:
     return client.ApiClient(chosen)
 
 
-def _listed(api: client.ApiClient, version: str, kind: str) -> list[dict[str, Any]]:
+def _listed(server: _Server, version: str, kind: str) -> list[dict[str, Any]]:
     for _ in range(_TRIES):
         try:
             return [
-                {**body, "apiVersion": version, "kind": kind} for body in _pages(api, version, kind)
+                {**body, "apiVersion": version, "kind": kind}
+                for body in _pages(server, version, kind)
             ]
         except client.ApiException as error:
             if error.status != 410:  # the list went on longer than etcd keeps its revision
                 raise
             gone = error
     raise InventoryError(
-        f"{api.configuration.host}: the list of {plural(kind)} expired {_TRIES} times before its "
+        f"{server.host}: the list of {plural(kind)} expired {_TRIES} times before its "
         "end; the API server is too slow or etcd compacts too often: try again later"
     ) from gone
 
 
-def _pages(api: client.ApiClient, version: str, kind: str) -> Iterator[dict[str, Any]]:
+def _pages(server: _Server, version: str, kind: str) -> Iterator[dict[str, Any]]:
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
     query = [("limit", str(PAGE))]
     while True:
-        page = _answer(api, f"{root}/{plural(kind)}", query)
+        page = _answer(server, f"{root}/{plural(kind)}", query)
         yield from page.get("items") or ()
         more = (page.get("metadata") or {}).get("continue")
         if not more:
@@ -163,7 +178,7 @@ def _pages(api: client.ApiClient, version: str, kind: str) -> Iterator[dict[str,
 
 
 def _answer(
-    api: client.ApiClient,
+    server: _Server,
     path: str,
     query: list[tuple[str, str]],
     sleep: Callable[[float], None] = time.sleep,
@@ -172,7 +187,7 @@ def _answer(
     for attempt in range(_TRIES):
         last = attempt + 1 == _TRIES
         try:
-            data, _, _ = api.call_api(
+            data, _, _ = server.api.call_api(
                 path,
                 "GET",
                 query_params=query,
@@ -183,23 +198,23 @@ def _answer(
             )
         except client.ApiException as error:
             if error.status == 0:
-                raise InventoryError(_no_trust(api, error)) from error
-            if error.status not in _TIRED or last:
+                raise InventoryError(_no_trust(server, error)) from error
+            if last or error.status not in (_WAKING if server.was_away else _TIRED):
                 raise
+            server.was_away = server.was_away or error.status >= 500
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if last:
-                raise InventoryError(_unreachable(api, error)) from error
+                raise InventoryError(_unreachable(server, error)) from error
+            server.was_away = True
         else:
             if isinstance(data, dict):
                 return data
-            raise InventoryError(
-                f"{api.configuration.host}{path}: no JSON object; is this a proxy?"
-            )
+            raise InventoryError(f"{server.host}{path}: no JSON object; is this a proxy?")
         sleep(_FIRST_WAIT_SECONDS * 2**attempt)
     raise AssertionError
 
 
-def _unreachable(api: client.ApiClient, error: Exception) -> str:
+def _unreachable(server: _Server, error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         what, then = f"did not answer within {_READ_SECONDS:.0f} seconds", "see how loaded it is"
     elif type(error) is urllib3.exceptions.ConnectTimeoutError:  # others say more
@@ -207,24 +222,24 @@ def _unreachable(api: client.ApiClient, error: Exception) -> str:
     else:
         reason = str(error).rpartition(": ")[2]
         what, then = f"cannot be reached: {reason}", "check the address in the kubeconfig"
-    return f"{api.configuration.host}: {what}, {_TRIES} times; {then}"
+    return f"{server.host}: {what}, {_TRIES} times; {then}"
 
 
-def _no_trust(api: client.ApiClient, error: client.ApiException) -> str:
+def _no_trust(server: _Server, error: client.ApiException) -> str:
     reason = str(error.reason).splitlines()[-1]
     return (
-        f"{api.configuration.host}: its certificate is not trusted ({reason}); check "
+        f"{server.host}: its certificate is not trusted ({reason}); check "
         "certificate-authority in the kubeconfig"
     )
 
 
-def _failure(api: client.ApiClient, kind: str, error: client.ApiException) -> str:
+def _failure(server: _Server, kind: str, error: client.ApiException) -> str:
     if error.status == 401:
         return (
-            f"{api.configuration.host}: does not know these credentials (401); log in again, or "
+            f"{server.host}: does not know these credentials (401); log in again, or "
             "renew the ServiceAccount's token"
         )
     return (
-        f"{api.configuration.host}: answered {error.status} {error.reason} to the list of "
+        f"{server.host}: answered {error.status} {error.reason} to the list of "
         f"{plural(kind)}; try again later, or ask who runs the API server"
     )

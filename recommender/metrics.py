@@ -77,7 +77,9 @@ def push(url: str, cluster: str, gauges: Sequence[Gauge], token: str | None) -> 
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310
             return
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:  # URLError is one
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise FlowpolicyError(
             f"{url}: takes no metrics ({error}); check the Pushgateway's URL"
         ) from error

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -96,10 +97,18 @@ class RealCluster:
 
     def kubectl(self, *words: str | Path, name: str = "admin") -> subprocess.CompletedProcess[str]:
         """The real kubectl, on this cluster."""
-        tool = shutil.which("kubectl")
+        tool = shutil.which("kubectl", path=f"{BINARIES}:{os.environ['PATH']}")
         assert tool, "kubectl is not installed"
-        command = [tool, "--kubeconfig", str(self.folder / f"{name}.kubeconfig"), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        config = str(self.folder / f"{name}.kubeconfig")
+        plugins = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            [tool, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, "PATH": plugins, "KUBECONFIG": config},
+        )
 
     def token(self, namespace: str, account: str) -> str:
         """A token of a ServiceAccount, as a pod gets it."""

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,18 @@ def test_the_published_schema_is_the_one_that_is_checked() -> None:
     jsonschema.Draft202012Validator.check_schema(steps.schema())
     shown = CliRunner().invoke(group, ["run", "--schema"])
     assert json.loads(shown.output) == steps.schema()
+
+
+def test_every_configuration_in_the_docs_and_in_deploy_is_understood() -> None:
+    page = (ROOT / "docs" / "cluster-job.md").read_text()
+    texts = re.findall(r"```yaml\n(schema.*?)```", page, re.DOTALL)
+    texts += [path.read_text() for path in ROOT.glob("deploy/**/flowpolicy.yaml")]
+    assert len(texts) == 6
+    for text_ in texts:
+        config = steps.checked(yaml.safe_load(text_), Path("flowpolicy.yaml"))
+        for name, command in steps.steps().items():
+            if name in config:
+                command.make_context(name, steps.words(name, config))
 
 
 def test_a_step_is_words_that_no_value_can_leave() -> None:

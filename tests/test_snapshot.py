@@ -136,6 +136,12 @@ def test_a_server_that_is_tired_is_asked_again(api: Api, tmp_path: Path) -> None
     assert run("--kubeconfig", api.kubeconfig(tmp_path), "--out", tmp_path / "o").exit_code == 0
 
 
+def test_a_server_that_has_just_started_may_not_know_us_yet(api: Api, tmp_path: Path) -> None:
+    answers = iter([(503, {}), (401, {}), (403, {})])
+    api.trouble = lambda path, _: next(answers, None) if path == PODS else None
+    assert run("--kubeconfig", api.kubeconfig(tmp_path), "--out", tmp_path / "o").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [

@@ -140,8 +140,7 @@ def test_only_what_changed_is_written_and_comments_of_people_stay(
     assert suggested(repo, found).tip is None
     at = [p.policy.ref.name for p in found.proposals].index("flowpolicy-web")
     body = json.loads(json.dumps(found.manifests[at][0]))
-    body["spec"]["policyTypes"] = ["Ingress"]
-    body["spec"].pop("egress")
+    body["spec"]["egress"][1]["ports"][0]["port"] = 8099
     other = list(found.manifests)
     other[at] = (body,)
     suggested(repo, dataclasses.replace(found, manifests=tuple(other)))
@@ -150,6 +149,9 @@ def test_only_what_changed_is_written_and_comments_of_people_stay(
     fresh = shown(repo, WEB)
     assert "# Ask Ann before you touch it.\nspec:" in fresh
     assert yaml.safe_load(fresh) == body
+    assert [line for line in fresh.splitlines() if "told by" in line] == [
+        line for line in text.splitlines() if "told by" in line
+    ]
 
 
 def test_what_people_changed_or_removed_stays_so_and_is_named(
@@ -216,6 +218,26 @@ def test_items_of_a_list_come_and_go_with_their_comments() -> None:
     assert "- 1  # one" in text
     assert "- 3  # three" in text
     assert rewritten("a: [", [body], "plain") == "plain"
+
+
+def test_evidence_in_a_file_is_that_of_the_new_rules_and_words_of_people_stay() -> None:
+    head = "apiVersion: v1\nkind: K\nmetadata:\n  name: a\nspec:\n  ingress:\n"
+    old = (
+        f"{head}    # from shop/a; seen since the window began, told by the server\n    - a: 1\n"
+        "    # Ann: keep\n    # from shop/b; first seen 2026-11-01\n    - b: 1\n"
+    )
+    plain = (
+        f"{head}    # from shop/n; first seen 2026-11-09\n    - n: 1\n"
+        "    # from shop/b; first seen 2026-11-02\n    - b: 1\n"
+    )
+    body = yaml.safe_load(plain)
+    assert rewritten(old, [body], plain) == f"# Ann: keep\n{plain}"
+    plain = plain.replace("n: 1", "a: 2")
+    body = yaml.safe_load(plain)
+    assert rewritten(old, [body], plain) == (
+        f"{head}    # from shop/n; first seen 2026-11-09\n    - a: 2\n"
+        "    # Ann: keep\n    # from shop/b; first seen 2026-11-02\n    - b: 1\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def _schema(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 
 
 @click.command(
-    epilog="\b\nExample:\n  flowpolicy run --config deploy/base/flowpolicy.yaml",
+    epilog="\b\nExample:\n  flowpolicy run --config data/samples/flowpolicy.yaml",
     short_help="Run the batch job that a file describes.",
 )
 @click.option(

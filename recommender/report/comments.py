@@ -8,6 +8,7 @@ seen) stands in `recommendation.json`.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,11 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from recommender.model import DIRECTIONS, Direction, Evidence, Policy, Rule
 
 _MOST_NAMED, _LONGEST = 3, 200
+# What `comment` writes, as a line of a file.
+EVIDENCE = re.compile(
+    r"\s*# (from|to) .*; (seen since the window began|first seen \d{4}-\d\d-\d\d)"
+    r"(, told by the [a-z ]+)?"
+)
 Render = Callable[[Policy], list[dict[str, Any]]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ingest.errors import FlowpolicyError
+from recommender.report.comments import EVIDENCE
+
+_RULES = frozenset({"ingress", "egress", "ingressDeny", "egressDeny"})
 
 
 def _yaml() -> YAML:
@@ -24,10 +28,15 @@ def _yaml() -> YAML:
 
 
 def rewritten(old: str, manifests: Sequence[dict[str, Any]], plain: str) -> str:
-    """The old text with the values of the manifests; `plain` where the objects are others."""
+    """The old text with the values of the manifests; `plain` where the objects are others.
+
+    Comments of people stay: where the lines that they stood at are gone, at the top of the file.
+    The lines of evidence are those of `plain`.
+    """
     yaml = _yaml()
+    own = "".join(one for one in old.splitlines(keepends=True) if not _is_evidence(one))
     try:
-        documents = list(yaml.load_all(old))
+        documents = list(yaml.load_all(own))
     except YAMLError:
         return plain
     if [_identity(one) for one in documents] != [_identity(one) for one in manifests]:
@@ -36,7 +45,40 @@ def rewritten(old: str, manifests: Sequence[dict[str, Any]], plain: str) -> str:
         _put(document, manifest)
     text = io.StringIO()
     yaml.dump_all(documents, text)
-    return text.getvalue()
+    kept = text.getvalue()
+    lost = Counter(_comments(own)) - Counter(_comments(kept))
+    return "".join(f"{line}\n" for line in lost.elements()) + _with_evidence(kept, plain)
+
+
+def _comments(text: str) -> list[str]:
+    """The lines that are comments, without what is around them."""
+    return [line.strip() for line in text.splitlines() if line.lstrip().startswith("#")]
+
+
+def _is_evidence(line: str) -> bool:
+    return EVIDENCE.fullmatch(line.rstrip("\r\n")) is not None
+
+
+def _with_evidence(text: str, plain: str) -> str:
+    """The text, its rules below the lines of evidence that the same rules of `plain` have."""
+    lines, told = text.splitlines(keepends=True), plain.splitlines(keepends=True)
+    places = zip(_rule_lines(text), _rule_lines(plain), strict=True)
+    for at, where in sorted(places, reverse=True):
+        if where and _is_evidence(told[where - 1]):
+            indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+            lines.insert(at, f"{indent}{told[where - 1].strip()}\n")
+    return "".join(lines)
+
+
+def _rule_lines(text: str) -> list[int]:
+    """The lines, from 0, at which the rules of a file begin, in the order of the rules."""
+    found = []
+    for document in _yaml().load_all(text):
+        spec = document.get("spec")
+        for key in sorted(_RULES & spec.keys()) if isinstance(spec, dict) else ():
+            if isinstance(spec[key], list):
+                found += [spec[key].lc.item(at)[0] for at in range(len(spec[key]))]
+    return found
 
 
 def kustomization(old: str, resources: Mapping[str, bool], path: Path) -> str:

@@ -16,6 +16,12 @@ go build -ldflags \
   "-s -w -X $base.gitVersion=$version -X $base.gitMajor=1 -X $base.gitMinor=$minor" \
   -o "$out/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
 
+# Tools of the tests, where the machine has none.
+command -v kubectl >/dev/null || go build -ldflags '-s -w' -o "$out/kubectl" \
+  k8s.io/kubernetes/cmd/kubectl
+command -v helm >/dev/null \
+  || GOBIN="$out" go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@v3.19.5
+
 folder() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'; }
 cilium=$(folder github.com/cilium/cilium@v1.20.2)
 network=$(folder sigs.k8s.io/network-policy-api@v0.2.0)
