@@ -152,8 +152,8 @@ def _seen(
     found = calls(rows)
     span_h = int(sightings["hour"].max() - sightings["hour"].min()) + 1
     when = sightings.groupby("edge")["hour"].agg(["size", "min"]).reindex(wanted, fill_value=0)
-    hours = when["size"].to_numpy(np.int64)
-    first = when["min"].to_numpy(np.int64)
+    hours = when["size"].to_numpy(np.int64, copy=True)
+    first = when["min"].to_numpy(np.int64, copy=True)
     for mine in _runs(rows, found):  # a run of ports is one thing that a client does
         hours[mine] = sightings["hour"][sightings["edge"].isin(wanted[mine])].nunique()
         first[mine] = first[mine].min()
