@@ -267,7 +267,9 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
     def lines(name: Name | None, bodies: Bodies) -> list[str]:
         if name is None:
             return []
-        return yaml.safe_dump(bodies[name], sort_keys=False, width=4096).splitlines(keepends=True)
+        return yaml.dump(
+            bodies[name], Dumper=yaml.CSafeDumper, sort_keys=False, width=4096
+        ).splitlines(keepends=True)
 
     def label(name: Name | None) -> str:
         return printable(f"{name.kind}/{name.shown}") if name else "/dev/null"

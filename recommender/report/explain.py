@@ -11,7 +11,7 @@ from recommender.inventory import WorkloadKey
 from recommender.model import DIRECTIONS, Direction, Reason, Rule
 from recommender.propose import Proposal, exact_name, instant, named
 from recommender.recommend import Recommendation
-from recommender.replay import replay
+from recommender.replay import asked, replay
 from recommender.report.files import port_texts, proposal_path
 
 _FEW = 6
@@ -150,6 +150,9 @@ def edge(found: Recommendation, client: str, server: str) -> list[str]:
         if verdict is None:
             lines.append("  No policy can judge it.")
             continue
+        if verdict.allow:  # the replay gives no reasons for what passes
+            ends = exact_name(row, "client"), exact_name(row, "server")
+            verdict = judge.verdict(*ends, *asked(row))
         word = {True: "allow", False: "deny", None: "may or may not allow"}[verdict.allow]
         lines.append(f"  The proposals {word} it: {_because(verdict.because)}.")
     return lines
