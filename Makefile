@@ -41,7 +41,7 @@ check: $(VENV)/.dev  ## Linters and types
 	$(BIN)/mypy
 
 pytest: $(VENV)/.dev  ## Tests only
-	$(BIN)/python -m pytest -n auto -q
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q
 
 rivals: $(RIVALS)/.made  ## Install what agreement and benchmarks compare with
 

@@ -17,10 +17,27 @@ from recommender import cluster as client
 from recommender.cli import group
 from recommender.objects import read_inventory
 
-pytestmark = pytest.mark.skipif(
-    not IS_BUILT, reason="no kube-apiserver and etcd here: `make cluster` builds them with Go"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not IS_BUILT, reason="no kube-apiserver and etcd here: `make cluster` builds them with Go"
+    ),
+    pytest.mark.xdist_group("cluster"),  # one cluster, with its pods, for all
+]
 PODS = 5_000
+# No dialect writes this kind yet; it is read.
+CLUSTER_NETWORK_POLICY = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: dns}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  egress:
+    - action: Accept
+      to: [{namespaces: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]
+      protocols: [{udp: {destinationPort: {number: 53}}}]
+"""
 CRDS = BINARIES / "crds"
 
 
@@ -231,6 +248,15 @@ def test_the_api_server_accepts_the_proposals_of_every_dialect(
     done = dialects.kubectl("apply", "--dry-run=server", "--validate=strict", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(server dry run)") >= len(files) > 0
+
+
+def test_the_api_server_accepts_a_cluster_network_policy(
+    dialects: RealCluster, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(CLUSTER_NETWORK_POLICY)
+    done = dialects.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("dialects")

@@ -22,10 +22,10 @@ _ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 
 
 def shown(text: str) -> list[str]:
-    """The flowpolicy commands in a page's shell blocks, in their order."""
+    """The commands of flowpolicy and Git in a page's shell blocks, in their order."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("flowpolicy ")]
+    return [line for line in lines if line.startswith(("flowpolicy ", "git -C "))]
 
 
 def command(name: str) -> click.Command:
@@ -36,6 +36,9 @@ def command(name: str) -> click.Command:
 
 def run(line: str) -> None:
     words = shlex.split(line.split(" #", maxsplit=1)[0])[1:]
+    if line.startswith("git "):
+        subprocess.run(["git", *words], check=True)
+        return
     result = CliRunner().invoke(group, words, catch_exceptions=False)
     assert result.exit_code in ANSWERS, f"{line}\n{result.output}"
 

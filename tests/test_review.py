@@ -190,6 +190,14 @@ def test_new_edges_unused_rules_and_changes_by_hand_are_drift(repo: Path, store:
     )
 
 
+def test_a_folder_without_a_lock_is_said_to_tell_less(
+    repo: Path, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty" / "policies").mkdir(parents=True)
+    result = drift(tmp_path / "empty", store)
+    assert "no namespace here has a flowpolicy.lock" in result.stderr
+
+
 def test_rules_are_unused_when_the_last_days_did_not_use_them(repo: Path, store: Path) -> None:
     few, many = (
         len(json.loads(drift(repo, store, "-o", "json", "--unused-days", n).stdout)["unused_rules"])

@@ -50,11 +50,17 @@ def command(
     many days, and files that people changed or removed. Exits 10 where one of them is not empty.
     """
     from recommender.drift import drift
+    from recommender.report.tree import LOCK, locked
     from recommender.watch import watch
 
     watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
     options.say_problems(watched.inventory)
     policies = options.read_policies([str(folder)], watched.inventory, may_be_empty=True)
+    if not locked(folder):
+        options.say(
+            f"{folder}: no namespace here has a {LOCK}, so new edges and changes by hand cannot be "
+            "told; give the folder in which `suggest` wrote"
+        )
     found = drift(folder, policies, watched, unused_days)
     if output == "json":
         click.echo(json.dumps(_as_dict(found), indent=2))
