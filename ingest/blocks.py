@@ -144,11 +144,11 @@ def _place(store: Store, task: Task, first: bytes, data: bytes) -> _Place:
         record = store.block(name)
         if record is None:
             return _Place(name, longer=longer)
-        if record.holds(len(data), digest(data)):
+        if record.holds(data):
             return _Place(name, known=record)
         if record.length > len(data):
             longer = record
-        elif record.length < len(data) and digest(data[: record.length]) == record.digest:
+        elif record.begins(data):
             if record.is_joined:
                 return _Place(name, joined=record)
             older = [*record.older, (record.length, record.digest)]

@@ -6,7 +6,11 @@ import json
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 
+from blake3 import blake3
+
 from ingest.schema import SCHEMA_VERSION
+
+_BLAKE3 = "blake3:"
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,14 @@ class BlockRecord:
     is_joined: bool = False
     reader: int = SCHEMA_VERSION
 
-    def holds(self, length: int, digest: str) -> bool:
-        """Whether the store has the lines of this block, or of one that it replaced."""
-        seen = [(self.length, self.digest), *map(tuple, self.older)]
-        return (length, digest) in seen
+    def holds(self, data: bytes) -> bool:
+        """Whether these are the bytes of this block, or of one that it replaced."""
+        seen = [(self.length, self.digest), *self.older]
+        return any(length == len(data) and _is_digest(said, data) for length, said in seen)
+
+    def begins(self, data: bytes) -> bool:
+        """Whether more bytes begin with those of this block."""
+        return self.length < len(data) and _is_digest(self.digest, data[: self.length])
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,13 @@ class Join:
 
 
 def digest(data: bytes) -> str:
-    """What tells the bytes of a block from others. SHA-256: most CPUs have it built in."""
-    return sha256(data).hexdigest()
+    """What tells the bytes of a block from others; BLAKE3 takes half the time of SHA-256."""
+    return _BLAKE3 + blake3(data).hexdigest()
+
+
+def _is_digest(said: str, data: bytes) -> bool:
+    """Whether the digest is of these bytes; earlier versions wrote SHA-256, without a name."""
+    return said == (digest(data) if said.startswith(_BLAKE3) else sha256(data).hexdigest())
 
 
 def block_name(first_line: bytes, cluster: str | None, format_: str, number: int = 0) -> str:

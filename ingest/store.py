@@ -30,6 +30,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -41,7 +42,7 @@ from ingest.batch import Gap, Reject
 from ingest.columns import column
 from ingest.errors import StoreError
 from ingest.places import filesystem, inside, place, put, reached
-from ingest.records import BlockRecord, Join, digest
+from ingest.records import BlockRecord, Join
 from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
 
 PARTITIONS = ("cluster", "day")
@@ -353,7 +354,7 @@ def _quoted(cluster: str) -> str:
     quoted = quote(cluster, safe="")
     if len(quoted) <= _LONGEST_VALUE:
         return quoted
-    return f"{quote(cluster[:8], safe='')}~{digest(cluster.encode())}"
+    return f"{quote(cluster[:8], safe='')}~{sha256(cluster.encode()).hexdigest()}"
 
 
 def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,9 @@ import ingest.workers
 from ingest.compact import compact
 from ingest.errors import SourceError, StoreError
 from ingest.load import Progress, Summary, load
+from ingest.records import block_name
 from ingest.schema import FLOWS
+from ingest.sources import expand
 from ingest.store import create_store, open_store
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +119,27 @@ def test_an_old_copy_of_a_log_that_was_read_since_adds_nothing(
         assert found.lines == whole[:size].count(b"\n") + (whole[size - 1 : size] != b"\n")
         assert files_of(store) == before
     assert [source["source"] for source in open_store(store).sources()] == [str(log)]
+
+
+def test_a_store_of_an_earlier_version_knows_its_blocks(tmp_path: Path, small_blocks: None) -> None:
+    log, store = tmp_path / "events.log", tmp_path / "store"
+    log.write_bytes(text(range(30)))
+    load([str(log)], store, workers=1)
+    data = log.read_bytes()
+    starts = {block.first: block for block in expand([str(log)])[0][0].blocks()}
+    for block in starts.values():
+        said = block_name(block.first, None, "hubble")
+        file = store / "blocks" / f"{said}.json"
+        own = data[block.offset : block.offset + block.length]
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"digest": hashlib.sha256(own).hexdigest()}))
+    before = files_of(store)
+    notes = load([str(log)], store, workers=1).notes
+    assert "1 of 1 sources were in the store already." in notes
+    assert files_of(store) == before
+    log.write_bytes(text(range(90)))
+    load([str(log)], store, workers=1)
+    assert len(rows(store)) == 90
 
 
 def test_another_log_that_begins_like_one_that_was_read_is_stored(
