@@ -28,6 +28,7 @@ from recommender.model import (
     Selector,
 )
 from recommender.selectors import Unit, is_lasting
+from recommender.syntax import is_label_key, is_label_value
 from recommender.words import Words
 
 # The names by which each workload asked for an address: by workload, then by address.
@@ -164,6 +165,8 @@ def _peers(
     if key := workload_of(row, role):
         own = basis.mesh.cluster if words.clusters else None
         of = basis.units[key]
+        if not is_label_value(of.namespace):
+            return (), f"{key} is said to be of a namespace whose name Kubernetes does not take"
         return (_pods(of.selector, own, of.namespace, unit.namespace, words),), ""
     if row[f"{role}_type"] == "remote":
         return _remote(row, role, unit, basis)
@@ -178,12 +181,16 @@ def _remote(row: Row, role: str, unit: Unit, basis: Basis) -> tuple[Sequence[Pee
     """A pod of another cluster, by the labels that it was seen to bear."""
     cluster, namespace, _, name = key = remote_key(row, role)
     words, labels = basis.words, basis.mesh.remotes.get(key, {})
-    lasting = {k: v for k, v in labels.items() if is_lasting(k) and not words.hides(k)}
+    lasting = {
+        k: v
+        for k, v in labels.items()
+        if is_lasting(k) and not words.hides(k) and is_label_key(k) and is_label_value(v)
+    }
     whose = f"{namespace}/{name} is a pod of cluster {cluster}"
     if not words.clusters:
         return (), f"{whose}, which a {words.title} cannot tell from ours"
-    if not lasting:
-        return (), f"{whose}, and the log shows no labels of it"
+    if not lasting or not all(map(is_label_value, (cluster, namespace))):
+        return (), f"{whose}, and the log shows no label of it that can be used"
     terms = And(tuple(In(f"pod:{k}", frozenset({v})) for k, v in sorted(lasting.items())))
     return (_pods(terms, cluster, namespace, unit.namespace, words),), ""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from recommender.inventory import Inventory, Workload, WorkloadKey
 from recommender.model import And, Has, In, Labels, Not, Selector
+from recommender.syntax import is_label_key, is_label_value
 
 # Labels that a controller writes anew for each pod, revision or run, so no selector may use them:
 # kubernetes/api apps/v1 and batch/v1 types.go, argo-rollouts utils/defaults.
@@ -92,8 +93,12 @@ def _group(inventory: Inventory, workload: Workload, hides: Callable[[str], bool
     maps = [pod.labels for pod in pods]
     if workload.template_labels or not maps:
         maps.append(workload.template_labels)
-    seen = ({k: v for k, v in labels.items() if not hides(k)} for labels in maps)
-    return _of((workload,), seen)
+    usable = [
+        # Logs are written by anybody: what is no label cannot be selected by.
+        {k: v for k, v in labels.items() if not hides(k) and is_label_key(k) and is_label_value(v)}
+        for labels in maps
+    ]
+    return _of((workload,), usable)
 
 
 def _of(workloads: Iterable[Workload], maps: Iterable[Labels]) -> _Group:

@@ -185,6 +185,10 @@ class Universe:
                 out = Truth(0, 0)
                 for each in peers:
                     out |= self.matched(each, node)
+                # The two are every node, whichever the looker's own is.
+                if EntityPeer("host") in peers and EntityPeer("remote-node") in peers:
+                    nodes = self.full & ~self.plain & ~self.outside
+                    out |= Truth(nodes, nodes)
                 return out
             case UnknownPeer():
                 return Truth(0, self.full)
@@ -289,6 +293,8 @@ def universe(
     for pod in pods:
         if (name := node_of(pod)) and name not in nodes:
             nodes[name] = Node(name, {}, pod.node_addresses)
+    seen = {at for node in nodes.values() for at in node.addresses}
+    nodes |= {at: Node(at, {}, (at,)) for at in sorted(told.nodes - seen)}
     blocks = {block for policy in policies for block in _blocks(policy)}
     blocks |= {at for each in (told.names, told.entities) for some in each.values() for at in some}
     own = {name: {a for a in node.addresses if address(a)} for name, node in nodes.items()}

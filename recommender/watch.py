@@ -91,14 +91,20 @@ class Watched:
     @cached_property
     def known(self) -> Known:
         """What the flows tell beside the inventory."""
-        entities: dict[str, frozenset[str]] = {}
-        for kind, entity in (("apiserver", "kube-apiserver"), ("ingress", "ingress")):
-            at = [
-                self.hourly.loc[self.hourly[f"{role}_type"] == kind, f"{role}_address"].dropna()
-                for role in ("client", "server")
-            ]
-            entities[entity] = frozenset(str(address) for some in at for address in some)
-        return Known(self.names, entities, self.mesh.cluster)
+        entities = {
+            "kube-apiserver": self._addresses_of("apiserver"),
+            "ingress": self._addresses_of("ingress"),
+        }
+        nodes = self._addresses_of("node", "host")
+        return Known(self.names, entities, nodes, self.mesh.cluster)
+
+    def _addresses_of(self, *kinds: str) -> frozenset[str]:
+        """The addresses of the ends of these types."""
+        found: set[str] = set()
+        for role in ("client", "server"):
+            chosen = self.hourly[f"{role}_type"].isin(kinds)
+            found |= set(self.hourly.loc[chosen, f"{role}_address"].dropna())
+        return frozenset(found)
 
 
 def watch(

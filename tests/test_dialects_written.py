@@ -341,3 +341,26 @@ def test_pods_of_another_cluster_are_a_loss_to_kubernetes(tmp_path: Path) -> Non
     assert lost["why"].startswith(
         "front/edge is a pod of cluster far, which a NetworkPolicy cannot"
     )
+
+
+@DIALECT
+def test_a_namespace_that_kubernetes_would_not_take_stops_no_proposal(
+    tmp_path: Path, dialect: str
+) -> None:
+    _, simulation = boutique()
+    evil = "no'such: [space]"
+    lines = []
+    for line in simulation.hubble():
+        event = json.loads(line)
+        for end in ("source", "destination"):
+            if event["flow"][end].get("namespace") == "ops":
+                event["flow"][end] |= {"namespace": evil, "labels": ["k8s:app=a'b", "k8s:x y=z"]}
+        lines.append(json.dumps(event))
+    (tmp_path / "flows.log").write_text("\n".join(lines) + "\n")
+    run("ingest", tmp_path / "flows.log", "--store", tmp_path / "store")
+    out = tmp_path / "out"
+    run("recommend", "--store", tmp_path / "store", "--out", out, "--dialect", dialect)
+    index = json.loads((out / "recommendation.json").read_text())
+    assert any("whose name Kubernetes does not take" in lost["why"] for lost in index["lost"])
+    assert {d["metadata"]["namespace"] for d in documents(out)} == {"shop", "kube-system", "idle"}
+    assert evil not in "".join(path.read_text() for path in out.rglob("*.yaml"))

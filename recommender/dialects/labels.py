@@ -11,12 +11,9 @@ from typing import Any
 
 from recommender.dialects.fields import Field, Refused, shown
 from recommender.model import And, Has, In, Not, Selector
+from recommender.syntax import is_label_key, is_label_value
 
-# apimachinery/pkg/util/validation: IsQualifiedName, IsValidLabelValue, IsValidPortName.
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-_DNS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
-_KEY = re.compile(rf"({_DNS}/)?{_LABEL}")
-_VALUE = re.compile(rf"({_LABEL})?")
+# apimachinery/pkg/util/validation: IsValidPortName.
 _PORT_NAME = re.compile(r"(?=[0-9-]*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 
 
@@ -68,13 +65,13 @@ def _requirement(term: Field, prefix: str) -> Selector:
 
 
 def _key(field: Field, key: object) -> str:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not is_label_key(key):
         raise Refused(field, f"{shown(key)} is not a label key")
     return key
 
 
 def _value(field: Field) -> str:
-    if not isinstance(field.value, str) or not _VALUE.fullmatch(field.value):
+    if not isinstance(field.value, str) or not is_label_value(field.value):
         raise Refused(field, f"{shown(field.value)} is not a label value")
     return field.value
 
