@@ -15,6 +15,7 @@ from recommender.roles import Role
 from recommender.window import Window
 
 _MOST = 10
+_FEW = 3
 
 
 def role_rows(roles: Roles) -> list[Row]:
@@ -120,17 +121,30 @@ def _review(edges: pd.DataFrame) -> Iterator[str]:
     found = of_class(edges, "review")
     yield f"waiting for a decision: {len(found)}"
     # The most suspicious first; an edge without a score was never taken for wanted.
-    for row in sorted(found, key=lambda r: -(r["score"] if r["score"] is not None else -99))[
-        :_MOST
-    ]:
-        yield f"  {edge_text(row)}: {row['reason']}"
-    if len(found) > _MOST:
-        yield f"  and {len(found) - _MOST} more (-o json)"
+    lines = by_client(sorted(found, key=lambda r: 99 if r["score"] is None else -r["score"]))
+    yield from (f"  {line}" for line in lines[:_MOST])
+    if len(lines) > _MOST:
+        yield f"  and {len(lines) - _MOST} lines more (-o json)"
     for word, what in (("rare", "seen in one hour only"), ("ask", "reaches the control plane")):
         rows = [row for row in marked(edges) if row["pattern"] == word]
         if rows:
             yield f"kept, but {what}: {len(rows)}"
             yield from (f"  {edge_text(row)}" for row in rows[:_MOST])
+
+
+def by_client(rows: Sequence[Row]) -> list[str]:
+    """An edge and its reason a line; many edges of one client for one reason share a line."""
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((named(row, "client"), str(row["reason"])), []).append(row)
+    found: list[str] = []
+    for (client, reason), edges in together.items():
+        if len(edges) <= _FEW:
+            found.extend(f"{edge_text(row)}: {reason}" for row in edges)
+        else:
+            servers = len({named(row, "server") for row in edges})
+            found.append(f"{client} -> {servers} servers, {len(edges)} edges: {reason}")
+    return found
 
 
 def edge_text(row: Row) -> str:

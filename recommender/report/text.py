@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recommender.frames import Row, of_class
-from recommender.propose import named
+from recommender.frames import of_class
 from recommender.recommend import Recommendation
+from recommender.report import patterns
 from recommender.report.files import INDEX, window
 from recommender.report.lines import printable
-from recommender.report.patterns import window_line
 
 _MOST = 10
 
@@ -25,7 +24,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
     watched = window(found.watched.edges)
     yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
-    yield window_line(found.window)
+    yield patterns.window_line(found.window)
     yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
     yield f"replayed {found.replayed} wanted edges: all allowed"
     yield f"permitted beyond what was seen: {len(found.surplus)}"
@@ -43,7 +42,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     ):
         rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"
-        yield from _some(_by_client(rows))
+        yield from _some(patterns.by_client(rows))
     losses = [f"{p.workloads[0]}: {loss}" for p in policies for loss in p.losses]
     if losses:
         yield f"what a {found.writer.words.title} cannot say: {len(losses)}"
@@ -57,31 +56,6 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     refused = len(found.proposals) - len(policies)
     if refused:
         yield f"not written, their names are not Kubernetes names: {refused}"
-
-
-_FEW = 3
-
-
-def _by_client(rows: Sequence[Row]) -> list[str]:
-    """An edge a line; many edges of one client for one reason share a line."""
-    together: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        together.setdefault((named(row, "client"), str(row["reason"])), []).append(row)
-    found: list[str] = []
-    for (client, reason), edges in together.items():
-        if len(edges) <= _FEW:
-            found.extend(_edge(row) for row in edges)
-        else:
-            servers = len({named(row, "server") for row in edges})
-            found.append(f"{client} -> {servers} servers, {len(edges)} edges: {reason}")
-    return found
-
-
-def _edge(row: Row) -> str:
-    port = "" if row["port"] is None else f" {row['port']}"
-    return (
-        f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}: {row['reason']}"
-    )
 
 
 def _some(lines: Sequence[str]) -> Iterator[str]:
