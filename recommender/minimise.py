@@ -274,6 +274,7 @@ def merged_evidence(found: Sequence[Evidence]) -> Evidence:
         reporters=_all(each.reporters for each in found),
         clients=_all(each.clients for each in found),
         servers=_all(each.servers for each in found),
+        opened=_all(each.opened for each in found),
     )
 
 

@@ -25,6 +25,7 @@ from recommender.model import (
     Direction,
     Evidence,
     In,
+    LabelPeer,
     NamePeer,
     Peer,
     Policy,
@@ -81,13 +82,17 @@ class Scope:
         return chosen and namespace not in self.excluded
 
 
-def propose(rows: Iterable[Row], scope: Scope, basis: Basis) -> tuple[list[Proposal], list[Loss]]:
+def propose(
+    rows: Iterable[Row], scope: Scope, basis: Basis, *, apart: bool = False
+) -> tuple[list[Proposal], list[Loss]]:
     """The least policies that keep the wanted edges working.
 
     Args:
         rows: wanted edges, rows of what `classify.classified` returns.
         scope: which namespaces and directions; every workload in scope gets a policy, seen or not.
         basis: what they are told from, and in which words.
+        apart: whether every workload gets a rule of its own, so that `minimise.minimised` knows
+            what each piece of evidence is of.
 
     Returns:
         Proposals by namespace and name; and the wanted edges that the dialect cannot say.
@@ -104,7 +109,8 @@ def propose(rows: Iterable[Row], scope: Scope, basis: Basis) -> tuple[list[Propo
     for unit in dict.fromkeys(units.values()):
         if scope.takes(unit.namespace):
             rules = {
-                d: _rules(by_side[unit, d], basis, scope.open_addresses) for d in scope.directions
+                d: _rules(by_side[unit, d], basis, scope.open_addresses, apart)
+                for d in scope.directions
             }
             policy = _policy(unit, rules, words, _policy_name(unit, units))
             said = (*_unit_loss(unit), *sorted(losses[unit]), *_opened(policy))
@@ -162,7 +168,7 @@ def _inside(namespace: str, selector: Selector) -> Selector:
 # --- rules --------------------------------------------------------------------------------------
 
 
-def _rules(side: Sequence[Need], basis: Basis, budget: int) -> tuple[Rule, ...]:
+def _rules(side: Sequence[Need], basis: Basis, budget: int, apart: bool) -> tuple[Rule, ...]:
     """One rule for each distinct set of ports, with all the peers that use just this set."""
     words = basis.words
     by_name = any(isinstance(need.peer, NamePeer) for need in side)
@@ -174,16 +180,17 @@ def _rules(side: Sequence[Need], basis: Basis, budget: int) -> tuple[Rule, ...]:
             kind = words.apart(need.peer, protocol), by_name and need.asks
             ports[kind, need.peer] |= PortSet.of({protocol: intervals})
             members[kind, need.peer][i] = need
-    alike: dict[tuple[Hashable, PortSet], list[Need]] = defaultdict(list)
+    alike: dict[tuple[Hashable, PortSet, Peer | None], list[Need]] = defaultdict(list)
     for key, some in members.items():
-        alike[key[0], ports[key]] += some.values()
+        pods = key[1] if apart and isinstance(key[1], LabelPeer) else None
+        alike[key[0], ports[key], pods] += some.values()
     rules = [
         (
             min(need.place for need in some),
             set_.by_protocol,
             _rule(some, set_, basis, budget, by_name),
         )
-        for (_, set_), some in alike.items()
+        for (_, set_, _), some in alike.items()
     ]
     return numbered(rule for *_, rule in sorted(rules, key=lambda each: each[:2]))
 

@@ -12,9 +12,11 @@ from recommender.dialects.writers import Writer
 from recommender.enough import Thresholds
 from recommender.errors import PolicyError
 from recommender.evaluate import evaluator
+from recommender.fewest import By
 from recommender.frames import of_class
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
+from recommender.minimise import Minimised, minimised
 from recommender.model import Policy
 from recommender.needs import Basis, Loss
 from recommender.policies import is_name, supporting
@@ -32,7 +34,8 @@ class Recommendation:
 
     `manifests` are those of each proposal, in their order; none where Kubernetes would not take
     its names. `policies` are what is read back from them. `lost` are wanted edges for which the
-    dialect has no words. `window` says whether it was watched long enough.
+    dialect has no words. `shortest` says how much shorter the proposals became, where that
+    was asked for. `window` says whether it was watched long enough.
     """
 
     watched: Watched
@@ -40,6 +43,7 @@ class Recommendation:
     scope: Scope
     writer: Writer
     proposals: tuple[Proposal, ...]
+    shortest: Minimised | None
     manifests: tuple[tuple[dict[str, Any], ...], ...]
     policies: tuple[Policy, ...]
     lost: tuple[Loss, ...]
@@ -55,9 +59,20 @@ class Recommendation:
 
 
 def recommendation(
-    watched: Watched, scope: Scope, writer: Writer, thresholds: Thresholds | None = None
+    watched: Watched,
+    scope: Scope,
+    writer: Writer,
+    thresholds: Thresholds | None = None,
+    by: By | None = None,
 ) -> Recommendation:
     """Propose for the watched cluster and check what is to be written against what was wanted.
+
+    Args:
+        watched: the cluster.
+        scope: which namespaces and directions.
+        writer: of the dialect.
+        thresholds: of the window.
+        by: makes the policies as short as they can be: one a `workload`, or shared by `role`.
 
     Raises:
         PolicyError: the API server would refuse what is to be written.
@@ -66,7 +81,9 @@ def recommendation(
     parts = (inventory, units(inventory, words.hides), words, watched.asked, watched.mesh)
     basis = Basis(*parts, _closed(watched))
     wanted = of_class(watched.edges, "wanted")
-    proposals, lost = propose(wanted, scope, basis)
+    found, lost = propose(wanted, scope, basis, apart=by is not None)
+    shortest = minimised(found, basis, by=by) if by else None
+    proposals = shortest.proposals if shortest else tuple(found)
     manifests = tuple(tuple(writer.render(p.policy)) if _takes(p) else () for p in proposals)
     policies = _read_back(proposals, manifests, inventory, writer.assumed)
     judge = evaluator(policies, inventory, told=watched.known, staged=True)
@@ -77,7 +94,8 @@ def recommendation(
         window=window_of(watched, thresholds),
         scope=scope,
         writer=writer,
-        proposals=tuple(proposals),
+        proposals=proposals,
+        shortest=shortest,
         manifests=manifests,
         policies=tuple(policies),
         lost=tuple(lost),

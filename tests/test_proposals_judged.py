@@ -186,12 +186,15 @@ def boutique() -> tuple[Cluster, Simulation]:
     return c, s
 
 
-def recommended(tmp_path: Path, form: str, lines: list[str], objects: list[dict[str, Any]]) -> Path:
+def recommended(
+    tmp_path: Path, form: str, lines: list[str], objects: list[dict[str, Any]], *more: object
+) -> Path:
     (tmp_path / "inventory.yaml").write_text(yaml.safe_dump_all(objects))
     (tmp_path / "flows.log").write_text("\n".join(lines) + "\n")
     store, out = tmp_path / f"store-{form}", tmp_path / f"out-{form}"
     run("ingest", tmp_path / "flows.log", "--store", store)
-    run("recommend", "--store", store, "--inventory", tmp_path / "inventory.yaml", "--out", out)
+    known = tmp_path / "inventory.yaml"
+    run("recommend", "--store", store, "--inventory", known, "--out", out, *more)
     return out
 
 
@@ -223,6 +226,18 @@ def test_nothing_wanted_is_denied_and_nothing_else_opens(tmp_path: Path, form: s
     cluster, simulation = boutique()
     out = recommended(tmp_path, form, getattr(simulation, form)(), cluster.objects)
     assert_exact(out, cluster.pods, simulation)
+
+
+@pytest.mark.parametrize("by", ["role", "workload"])
+def test_the_shortest_policies_permit_the_same(tmp_path: Path, by: str) -> None:
+    cluster, simulation = boutique()
+    out = recommended(tmp_path, "hubble", simulation.hubble(), cluster.objects, "--by", by)
+    assert_exact(out, cluster.pods, simulation)
+    index = json.loads((out / "recommendation.json").read_text())
+    assert {s["why"] for s in index["surplus"]} == {"DNS is kept on UDP and TCP"}
+    assert index["shortest"]["after"]["rules"] < index["shortest"]["before"]["rules"]
+    rules = [rule for policy in index["policies"] for rule in policy["rules"]]
+    assert all(rule["evidence"]["connections"] > 0 for rule in rules)
 
 
 @pytest.mark.parametrize("form", ["hubble", "calico"])
@@ -302,12 +317,14 @@ edge = st.tuples(
     st.lists(edge, min_size=1, max_size=12, unique=True),
     st.dictionaries(names, st.sampled_from(["x", "y"])),
     st.sampled_from(["hubble", "calico"]),
+    st.sampled_from([(), ("--by", "role"), ("--by", "workload")]),
 )
 def test_any_traffic_is_allowed_exactly(
     tmp_path_factory: pytest.TempPathFactory,
     edges: list[tuple[str, str, str, int]],
     tiers: dict[str, str],
     form: str,
+    more: tuple[str, ...],
 ) -> None:
     cluster = Cluster(3)
     for name in "abcde":
@@ -318,5 +335,5 @@ def test_any_traffic_is_allowed_exactly(
     for client, server, protocol, port in edges:
         simulation.want(where[client], where[server], protocol, port, times=3)
     tmp = tmp_path_factory.mktemp("any")
-    out = recommended(tmp, form, getattr(simulation, form)(), cluster.objects)
+    out = recommended(tmp, form, getattr(simulation, form)(), cluster.objects, *more)
     assert_exact(out, cluster.pods, simulation)

@@ -15,6 +15,7 @@ from recommender.commands.edges import FROM_FLOWS
 if TYPE_CHECKING:
     from recommender.dialects.writers import Form
     from recommender.enough import Thresholds
+    from recommender.fewest import By
     from recommender.recommend import Recommendation
 
 _OPTIONS = (
@@ -56,6 +57,12 @@ _OPTIONS = (
         is_flag=True,
         help="Take traffic that policy would have denied (audit mode) as wanted.",
     ),
+    click.option(
+        "--by",
+        type=click.Choice(["role", "workload"]),
+        help="Write the fewest rules that permit just the same: one policy a workload, or policies "
+        "that workloads share. Without it, each workload has its own, as it was seen.",
+    ),
     options.cluster,
     options.decisions,
     options.thresholds,
@@ -76,6 +83,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         directions: str,
         open_addresses: int,
         learn_audited: bool,
+        by: By | None,
         cluster: str | None,
         decisions: str | None,
         thresholds: Thresholds,
@@ -102,7 +110,8 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
             open_addresses,
         )
         _say(watched, scope)
-        return function(found=_proposed(watched, scope, writer(dialect, form), thresholds), **rest)
+        found = _proposed(watched, scope, writer(dialect, form), thresholds, by)
+        return function(found=found, **rest)
 
     command = wrapped
     for option in reversed(_OPTIONS):
@@ -123,12 +132,14 @@ def _say(watched: Any, scope: Any) -> None:
         options.say(f"namespace {name} is not in the inventory")
 
 
-def _proposed(watched: Any, scope: Any, writer: Any, thresholds: Thresholds) -> Recommendation:
+def _proposed(
+    watched: Any, scope: Any, writer: Any, thresholds: Thresholds, by: By | None
+) -> Recommendation:
     from ingest.errors import FlowpolicyError
     from recommender.recommend import recommendation
 
     with progress.waiting("proposing, and replaying what was wanted"):
-        found = recommendation(watched, scope, writer, thresholds)
+        found = recommendation(watched, scope, writer, thresholds, by)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

@@ -6,14 +6,17 @@ replaced or removed: people keep Git repositories, kustomizations and policies o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ingest.errors import FlowpolicyError
+from recommender.extents import spelled
 from recommender.frames import Row, of_class, records
 from recommender.manifests import Manifest
+from recommender.minimise import Minimised
 from recommender.model import DIRECTIONS, Ports, Rule
 from recommender.needs import Loss
 from recommender.policies import PolicySet
@@ -137,6 +140,7 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             "allowed": recommendation.replayed - len(recommendation.denied),
             "denied": [str(denied) for denied in recommendation.denied],
         },
+        **_shortest(recommendation.shortest),
         "surplus": [
             {
                 "src": s.client,
@@ -151,6 +155,28 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
         "denied": [edge(row) for row in of_class(edges, "denied")],
         "rejected": [edge(row) for row in of_class(edges, "rejected")],
         "marked": [edge(row) for row in patterns.marked(edges)],
+    }
+
+
+def _shortest(found: Minimised | None) -> dict[str, Any]:
+    """How much shorter the policies became, and which selectors take in workloads unseen."""
+    if found is None:
+        return {}
+    return {
+        "shortest": {
+            "before": dataclasses.asdict(found.before),
+            "after": dataclasses.asdict(found.after),
+            "embraces": [
+                {
+                    "policy": str(each.policy),
+                    "direction": each.direction,
+                    "rule": each.rule,
+                    "selector": spelled(each.selector),
+                    "workloads": list(each.workloads),
+                }
+                for each in found.embraces
+            ],
+        }
     }
 
 

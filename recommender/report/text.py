@@ -27,6 +27,14 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     yield patterns.window_line(found.window)
     yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
     yield f"replayed {found.replayed} wanted edges: all allowed"
+    if shortest := found.shortest:
+        before, after = shortest.before, shortest.after
+        yield (
+            f"shortened: {before.policies} policies with {before.rules} rules to "
+            f"{after.policies} with {after.rules}, which permit the same"
+        )
+        yield f"selectors that take in workloads yet unseen: {len(shortest.embraces)}"
+        yield from _some(list(map(str, shortest.embraces)))
     yield f"permitted beyond what was seen: {len(found.surplus)}"
     yield from _some(
         [
