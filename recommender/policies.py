@@ -13,6 +13,7 @@ from recommender.inventory import Inventory
 from recommender.manifests import Manifest, Problem, read_manifests
 from recommender.model import Policy
 from recommender.objects import POLICY_GROUPS, core_kind
+from recommender.rollout import audited
 
 # Objects that policies refer to; those of the inventory serve every policy set.
 SUPPORTING = frozenset(
@@ -38,11 +39,16 @@ class PolicySet:
 
 
 def read_policies(
-    paths: Sequence[str | Path], inventory: Inventory, *, may_be_empty: bool = False
+    paths: Sequence[str | Path],
+    inventory: Inventory,
+    *,
+    may_be_empty: bool = False,
+    staged: bool = False,
 ) -> PolicySet:
     """The policy objects in files and folders, which only if so said may be empty.
 
-    Tiers, sets and groups that the inventory holds serve the policies too.
+    Tiers, sets and groups that the inventory holds serve the policies too. With `staged`, our own
+    in Cilium's audit form are read as they will enforce.
 
     Raises:
         InventoryError: a path cannot be read.
@@ -52,6 +58,8 @@ def read_policies(
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]
+    if staged:
+        given = [Manifest(manifest.place, audited(manifest.body)) for manifest in given]
     return _policy_set(given, problems, inventory)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,18 @@ def judged(body: dict[str, Any]) -> tuple[str, str]:
     if kind in _CILIUM and any(_off(one) for one in _specs(body)):
         return "changed", "now denies what it does not allow"
     return "already", "enforces already"
+
+
+def audited(body: dict[str, Any]) -> dict[str, Any]:
+    """The object as it enforces, where it is of ours in the audit form; else the very object.
+
+    Staged kinds stay: `tiers.enacted` knows whose place they take.
+    """
+    if body["kind"] in ENFORCING or judged(body)[0] != "changed":
+        return body
+    found = copy.deepcopy(body)
+    enforce(found)
+    return found
 
 
 def _specs(body: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,17 +1,22 @@
-"""`flowpolicy check`: what would these policies deny."""
+"""`flowpolicy check`: what would these policies deny, and whether to enforce them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from recommender.commands import options, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from recommender.enough import Thresholds
     from recommender.replay import Replayed
+    from recommender.shadow import Judgement
 
 
 @click.command(
@@ -22,37 +27,52 @@ if TYPE_CHECKING:
 @click.argument("policies", nargs=-1, required=True, metavar="POLICIES...")
 @options.store
 @options.inventory
+@click.option(
+    "--since",
+    "moment",
+    metavar="TIME|FILE",
+    help="Replay only flows since then: an instant as 2026-11-01T10:00Z, or the proposal's "
+    "recommendation.json, for what came after the flows that it was made of.",
+)
 @options.cluster
 @options.judging
 @options.decisions
+@options.thresholds
 @options.output("text", "json")
 def command(
     policies: tuple[str, ...],
     store: str,
     inventory: tuple[str, ...],
+    moment: str | None,
     cluster: str | None,
     staged: bool,
     host_network: str | None,
     strict: bool,
     decisions: str | None,
+    thresholds: Thresholds,
     output: str,
 ) -> None:
-    """Replay the logs through POLICIES: what would they deny.
+    """Replay the logs through POLICIES: what would they deny, and whether to enforce them.
 
-    Exits 11 when wanted traffic would be denied. What cannot be told is listed apart. Host-network
-    pods are judged as their nodes, as the logs have them.
+    This is shadow mode: with --since the flows since the proposal are judged, and each workload
+    gets a word: `enforce`, `hold` (what would be denied) or `can't tell` (not watched long enough
+    since). Exits 11 when wanted traffic would be denied. What cannot be told is listed apart.
+    Host-network pods are judged as their nodes, as the logs have them.
     """
+    from recommender import shadow
     from recommender.evaluate import evaluator
     from recommender.frames import of_class
     from recommender.replay import replay
+    from recommender.report import files
     from recommender.watch import watch
 
+    since = None if moment is None else files.moment(moment)
     with progress.waiting("reading the store"):
         watched = watch(
             store, inventory, cluster=cluster, decisions=options.read_decisions(decisions)
         )
     options.say_problems(watched.inventory)
-    given = options.read_policies(policies, watched.inventory)
+    given = options.read_policies(policies, watched.inventory, staged=staged)
     judge = evaluator(
         given.policies,
         watched.inventory,
@@ -60,18 +80,39 @@ def command(
         staged=staged,
         host_network="as pods" if host_network == "pods" else "as nodes",
     )
-    replayed = list(replay(judge, of_class(watched.edges, "wanted")))
+    flows = shadow.since(watched, since, thresholds)
+    replayed = list(replay(judge, of_class(flows.edges, "wanted")))
     if not replayed:
-        options.say("the store holds no wanted edge to replay; ingest a log with flows first")
-        sys.exit(3)
+        _nothing(since)
+    waiting = replay(judge, of_class(flows.edges, "review"))
     denied = [r for r in replayed if r.verdict.allow is False]
-    unknown = [r for r in replayed if r.verdict.allow is None]
+    judged = shadow.judgements(judge, replayed, flows.window)
+    word = shadow.overall(judged, flows.window, len(denied))
+    parts = {
+        "denied": denied,
+        "unknown": [r for r in replayed if r.verdict.allow is None],
+        "waiting": [r for r in waiting if r.verdict.allow is False],
+    }
     if output == "json":
-        parts = {"denied": [_as_dict(r) for r in denied], "unknown": [_as_dict(r) for r in unknown]}
-        click.echo(json.dumps({"edges": len(replayed), **parts}, indent=2))
+        told = {"since": None if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"}
+        found = {key: [_as_dict(r) for r in some] for key, some in parts.items()}
+        words = {"verdict": _word(word), "workloads": [_word(one) for one in judged]}
+        click.echo(json.dumps({**told, "edges": len(replayed), **found, **words}, indent=2))
     else:
-        _print(replayed, denied, unknown)
+        _print(len(replayed), **parts)
+        _print_words(word, judged)
     options.done(strict, given, answer=11 if denied else 0)
+
+
+def _nothing(since: datetime | None) -> NoReturn:
+    when = "" if since is None else f" since {since:%Y-%m-%dT%H:%MZ}"
+    options.say(f"the store holds no wanted edge to replay{when}; ingest a log with flows first")
+    sys.exit(3)
+
+
+def _word(one: Judgement) -> dict[str, Any]:
+    edges = [_as_dict(replayed) for replayed in one.denied]
+    return {"workload": one.workload, "word": one.word, "why": list(one.why), "denied": edges}
 
 
 def _as_dict(replayed: Replayed) -> dict[str, Any]:
@@ -90,11 +131,13 @@ def _as_dict(replayed: Replayed) -> dict[str, Any]:
     }
 
 
-def _print(replayed: list[Replayed], denied: list[Replayed], unknown: list[Replayed]) -> None:
+def _print(
+    edges: int, denied: list[Replayed], unknown: list[Replayed], waiting: list[Replayed]
+) -> None:
     from recommender.commands.verdict import told
 
     options.tell(
-        f"replayed {len(replayed)} wanted edges: {len(denied)} would be denied, "
+        f"replayed {edges} wanted edges: {len(denied)} would be denied, "
         f"{len(unknown)} cannot be told"
     )
     for word, found in (("denied", denied), ("cannot tell", unknown)):
@@ -102,3 +145,19 @@ def _print(replayed: list[Replayed], denied: list[Replayed], unknown: list[Repla
             options.tell(f"  {word}: {one}, {one.row['connections']:,} connections")
             for reason in dict.fromkeys(map(told, one.verdict.because)):
                 options.tell(f"    {reason}")
+    if waiting:
+        options.tell(f"denied too, and waiting for a decision: {len(waiting)} (see -o json)")
+
+
+_MOST = 10
+
+
+def _print_words(word: Judgement, judged: Sequence[Judgement]) -> None:
+    """The word on all, then on each workload, those on hold first."""
+    options.tell(f"{word.word}: {'; '.join(word.why)}")
+    for name in ("hold", "can't tell", "enforce"):
+        some = [one for one in judged if one.word == name]
+        for one in some[:_MOST]:
+            options.tell(f"  {name}: {one.workload}: {'; '.join(one.why)}")
+        if len(some) > _MOST:
+            options.tell(f"  {name}: {len(some) - _MOST} more in -o json")

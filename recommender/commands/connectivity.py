@@ -47,7 +47,7 @@ def command(
     from recommender.report.changes import connection, intervals
 
     objects = options.read_inventory(inventory)
-    given = options.read_policies(policies, objects)
+    given = options.read_policies(policies, objects, staged=staged)
     hosts = options.host_network(host_network, given.policies)
     judge = evaluator(
         given.policies,

@@ -58,7 +58,8 @@ def command(
 
     objects = options.read_inventory(inventory)
     before, after = (
-        options.read_policies([path], objects, may_be_empty=True) for path in (old, new)
+        options.read_policies([path], objects, may_be_empty=True, staged=staged)
+        for path in (old, new)
     )
     with progress.waiting("reading the store"):
         watched = None if store is None else watch(store, inventory, cluster=cluster)

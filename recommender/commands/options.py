@@ -174,7 +174,8 @@ names_store = click.option(
 _staged = click.option(
     "--staged",
     is_flag=True,
-    help="Judge Calico's staged policies as if each were in force in the place of its namesake.",
+    help="Judge Calico's staged policies as if each were in force in the place of its namesake, "
+    "and flowpolicy's own for Cilium in the audit form as if they enforced.",
 )
 _host_network = click.option(
     "--host-network",
@@ -261,12 +262,12 @@ def say_problems(inventory: Inventory) -> None:
 
 
 def read_policies(
-    paths: Sequence[str], inventory: Inventory, *, may_be_empty: bool = False
+    paths: Sequence[str], inventory: Inventory, *, may_be_empty: bool = False, staged: bool = False
 ) -> PolicySet:
     """The policies; what was left out of them is said."""
     from recommender.policies import read_policies
 
-    found = read_policies(paths, inventory, may_be_empty=may_be_empty)
+    found = read_policies(paths, inventory, may_be_empty=may_be_empty, staged=staged)
     if may_be_empty and not found.manifests:
         say(f"{', '.join(paths)}: no object here, so this is taken as a set without policies")
     for note in found.notes:

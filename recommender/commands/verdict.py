@@ -69,7 +69,7 @@ def command(
     if queries is None and (src is None or dst is None):
         raise click.UsageError("give --src and --dst, or --queries FILE")
     objects = options.read_inventory(inventory)
-    given = options.read_policies(policies, objects)
+    given = options.read_policies(policies, objects, staged=staged)
     hosts = options.host_network(host_network, given.policies)
     judge = evaluator(
         given.policies,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,29 @@ def write(recommendation: Recommendation, out: Path) -> list[Path]:
     except OSError as error:
         raise FlowpolicyError(f"{out}: {error.strerror}; choose another --out") from error
     return sorted(out / path for path in texts)
+
+
+def moment(given: str) -> datetime:
+    """The instant that a text says, UTC unless it names a zone; or the end of a proposal's window.
+
+    Args:
+        given: ISO 8601, or the path of a `recommendation.json` or of its folder.
+
+    Raises:
+        FlowpolicyError: it is neither.
+    """
+    path = Path(given)
+    try:
+        if path.exists():
+            index = path / INDEX if path.is_dir() else path
+            given = json.loads(index.read_text(encoding="utf-8"))["window"]["last_seen"]
+        found = datetime.fromisoformat(given)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise FlowpolicyError(
+            f"{given}: neither an instant such as 2026-11-01T10:00Z nor a {INDEX} of recommend; "
+            "give one of these"
+        ) from error
 
 
 def _written_earlier(out: Path) -> set[Path]:
