@@ -11,35 +11,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
-from recommender.enough import Thresholds, quiet_nodes
+from recommender.directions import turned
 from recommender.evaluate import Evaluator
-from recommender.frames import workload_of
+from recommender.frames import Row, workload_of
 from recommender.hours import folded, resolved
 from recommender.inventory import WorkloadKey
 from recommender.replay import Replayed
 from recommender.watch import Watched
-from recommender.window import Window, window
+from recommender.window import Window
 
 ENFORCE, HOLD, CANNOT_TELL = "enforce", "hold", "can't tell"
 _AGAINST = ("deny", "default deny")
-
-
-@dataclass(frozen=True)
-class Since:
-    """The flows from a moment on.
-
-    `edges` is what `classify.classified` returns, with counts, hours and days of these flows only
-    and the class that all flows give; `window` says whether they were watched long enough.
-    """
-
-    edges: pd.DataFrame
-    window: Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +40,39 @@ class Judgement:
     denied: tuple[Replayed, ...] = ()
 
 
-def since(watched: Watched, moment: datetime | None, limits: Thresholds | None = None) -> Since:
-    """The flows of the first whole hour after the moment and of all later ones; null for all."""
-    edges, seen, reports = watched.edges, watched.meaning.seen, watched.reports
-    if moment is not None:
-        start = -int(-moment.timestamp() // 3600)
-        edges, seen = _later(watched, start)
-        reports = reports[_hours(reports) >= start]
-    gaps = tuple(quiet_nodes(reports, watched.inventory))
-    return Since(edges, window(edges, seen, watched.inventory, limits, gaps=gaps))
+def since(watched: Watched, moment: datetime) -> Watched:
+    """What was watched from the first whole hour after a moment on.
 
-
-def _later(watched: Watched, start: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Edges and sightings from an hour (since the epoch) on."""
-    seen = watched.meaning.seen
-    kept = np.unique(seen.loc[seen["hour"] >= start, "edge"].to_numpy(np.int64))
-    every = resolved(watched.hourly, watched.inventory)
-    told = folded(every[_hours(every) >= start].reset_index(drop=True))
+    Counts, hours and days are those of the later flows; the class of an edge is the one that all
+    flows give it.
+    """
+    start = -int(-moment.timestamp() // 3600)
+    whole = watched.meaning
+    # Who is behind a Service, and which end began, all flows tell together.
+    hourly = turned(resolved(watched.hourly, watched.inventory), watched.inventory)
+    later = hourly[_hours(hourly) >= start].reset_index(drop=True)
+    told = folded(later)
+    kept = np.unique(whole.seen.loc[whole.seen["hour"] >= start, "edge"].to_numpy(np.int64))
     assert len(told.edges) == len(kept), "both are sorted by the columns of an edge"
-    edges = told.edges
-    for name in ("class", "reason", "pattern", "score"):
-        edges[name] = watched.edges[name].to_numpy()[kept]
-    return edges, told.seen
+    judged = [name for name in whole.edges.columns if name not in told.edges.columns]
+    return replace(
+        watched,
+        hourly=later,
+        reports=watched.reports[_hours(watched.reports) >= start],
+        gaps=[row for row in watched.gaps if _ends_after(row, moment)],
+        meaning=replace(
+            whole,
+            edges=told.edges.assign(
+                **{name: whole.edges[name].to_numpy()[kept] for name in judged}
+            ),
+            seen=told.seen,
+        ),
+    )
+
+
+def _ends_after(gap: Row, moment: datetime) -> bool:
+    end = gap["end_time"] or gap["time"]
+    return end is None or end >= moment
 
 
 def _hours(rows: pd.DataFrame) -> np.ndarray:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from recommender.enough import Thresholds
+    from recommender.model import HostNetwork
     from recommender.replay import Replayed
     from recommender.shadow import Judgement
 
@@ -64,40 +65,36 @@ def command(
     from recommender.frames import of_class
     from recommender.replay import replay
     from recommender.report import files
-    from recommender.watch import watch
+    from recommender.watch import watch, window_of
 
     since = None if moment is None else files.moment(moment)
+    chosen = options.read_decisions(decisions)
     with progress.waiting("reading the store"):
-        watched = watch(
-            store, inventory, cluster=cluster, decisions=options.read_decisions(decisions)
-        )
+        watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
     given = options.read_policies(policies, watched.inventory, staged=staged)
-    judge = evaluator(
-        given.policies,
-        watched.inventory,
-        told=watched.known,
-        staged=staged,
-        host_network="as pods" if host_network == "pods" else "as nodes",
-    )
-    flows = shadow.since(watched, since, thresholds)
+    hosts: HostNetwork = "as pods" if host_network == "pods" else "as nodes"
+    inventoried, told = watched.inventory, watched.known
+    judge = evaluator(given.policies, inventoried, told=told, staged=staged, host_network=hosts)
+    flows = watched if since is None else shadow.since(watched, since)
+    window = window_of(flows, thresholds)
     replayed = list(replay(judge, of_class(flows.edges, "wanted")))
     if not replayed:
         _nothing(since)
     waiting = replay(judge, of_class(flows.edges, "review"))
     denied = [r for r in replayed if r.verdict.allow is False]
-    judged = shadow.judgements(judge, replayed, flows.window)
-    word = shadow.overall(judged, flows.window, len(denied))
+    judged = shadow.judgements(judge, replayed, window)
+    word = shadow.overall(judged, window, len(denied))
     parts = {
         "denied": denied,
         "unknown": [r for r in replayed if r.verdict.allow is None],
         "waiting": [r for r in waiting if r.verdict.allow is False],
     }
     if output == "json":
-        told = {"since": None if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}"}
         found = {key: [_as_dict(r) for r in some] for key, some in parts.items()}
         words = {"verdict": _word(word), "workloads": [_word(one) for one in judged]}
-        click.echo(json.dumps({**told, "edges": len(replayed), **found, **words}, indent=2))
+        when = since and f"{since:%Y-%m-%dT%H:%M:%SZ}"
+        click.echo(json.dumps({"since": when, "edges": len(replayed), **found, **words}, indent=2))
     else:
         _print(len(replayed), **parts)
         _print_words(word, judged)
@@ -124,7 +121,7 @@ def _as_dict(replayed: Replayed) -> dict[str, Any]:
         "client": replayed.client,
         "server": replayed.server,
         "protocol": row["protocol"],
-        "port": int(row["port"]),
+        "port": None if row["port"] is None else int(row["port"]),
         "connections": int(row["connections"]),
         "last_seen": instant(row["last_seen"]),
         "because": [as_dict(reason) for reason in replayed.verdict.because],
