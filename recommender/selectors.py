@@ -202,7 +202,7 @@ def _exclusions(
         maps = [labels for _, labels in out]
         term = max(
             _terms(group, maps),
-            key=lambda t: (sum(not t.matches(_keyed(m)) for m in maps), str(t)),
+            key=lambda t: (sum(not t.matches(_keyed(m)) for m in maps), _spelled(t)),
             default=None,
         )
         if term is None or all(term.matches(_keyed(m)) for m in maps):
@@ -234,4 +234,14 @@ def _keyed(labels: Labels) -> dict[str, str]:
 
 def _selector(labels: Iterable[tuple[str, str]], more: Sequence[Selector]) -> Selector:
     terms = [In(f"pod:{key}", frozenset({value})) for key, value in sorted(labels)]
-    return And((*terms, *sorted(more, key=str)))
+    return And((*terms, *sorted(more, key=_spelled)))
+
+
+def _spelled(term: Selector) -> str:
+    """A term as a text that is the same in every process, which that of a set is not."""
+    match term:
+        case Not(term=inner):
+            return f"Not {_spelled(inner)}"
+        case In(key=key, values=values):
+            return f"In {key} {sorted(values)}"
+    return str(term)
