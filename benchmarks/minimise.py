@@ -69,6 +69,7 @@ def rows(made: World, keys: list[WorkloadKey]) -> Iterator[dict[str, Any]]:
             "last_seen": "2026-01-01T00:00:00Z",
             "allowed_client": True,
             "allowed_server": True,
+            "run": None,
         }
         for role, at in (("client", client), ("server", server)):
             key = keys[at]
