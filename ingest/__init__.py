@@ -18,7 +18,8 @@ calico    Calico Enterprise records -> Batch; goldmane: those of Calico Open Sou
 batch     Batch: flows, skipped, rejects, gaps; the loop over lines that all formats share
 columns   values -> Arrow columns
 values    what a name, address, port or time of a log must be
-store     the Parquet dataset: atomic, idempotent writes; reading; records of what is in it
+store     the Parquet dataset: atomic, idempotent writes; reading; with it
+          files (written whole or not at all), records (what is known of a block)
 compact   compact(): small files joined, old days removed
 errors    what can go wrong with a user's input, as one sentence
 """

@@ -13,6 +13,7 @@ from typing import Literal
 
 from ingest.batch import Batch, Gap, Reject, shown
 from ingest.errors import SourceError, StoreError
+from ingest.files import Staged
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord, block_name, digest
 from ingest.schema import FLOWS
@@ -50,9 +51,11 @@ class Outcome:
 
     Args:
         record: of the block, or of what follows those in `before`.
+        state: `new`, it is to be recorded; `known`, it was recorded before; `torn`, it is the
+            beginning of a line, which may be whole the next time.
         before: the joined blocks that it begins with.
-        state: `new`, its flows are in the store and it is to be recorded; `known`, it was recorded
-            before; `torn`, it is the beginning of a line, which may be whole the next time.
+        flows: where it is new, its files that were written aside.
+        replaces: where it is new, the record in whose place its own is to come.
     """
 
     record: BlockRecord
@@ -60,10 +63,12 @@ class Outcome:
     gaps: list[Gap]
     state: State
     before: list[BlockRecord] = field(default_factory=list)
+    flows: list[Staged] = field(default_factory=list)
+    replaces: BlockRecord | None = None
 
 
 def read_block(task: Task) -> Outcome:
-    """Read a block into the store, unless it is there; the parent records it."""
+    """Read a block and write its flows aside, unless the store has it; the parent records it."""
     store, block = Store(task.store), task.block
     try:
         data = block.first if block.too_long else data_of(task.source, block)
@@ -82,9 +87,10 @@ def read_block(task: Task) -> Outcome:
         state = "torn"
     elif place.longer is not None and state == "new" and _is_copy(store, batch):
         place, state = replace(place, name=place.longer.name), "known"
+    staged: list[Staged] = []
     if state == "new":
         with as_store_error(store):
-            store.write_flows(place.name, batch.flows)
+            staged = store.stage_flows(place.name, batch.flows)
     record = BlockRecord(
         name=place.name,
         length=len(data),
@@ -99,7 +105,7 @@ def read_block(task: Task) -> Outcome:
         is_whole=data.endswith(b"\n") and not block.too_long,
         newest=_newest(batch),
     )
-    return Outcome(record, batch.rejects, batch.gaps, state, before)
+    return Outcome(record, batch.rejects, batch.gaps, state, before, staged, place.replaces)
 
 
 @contextmanager
@@ -128,6 +134,7 @@ class _Place:
         older: what the block replaces: shorter blocks that it begins with.
         joined: a block that it begins with and can't replace; what follows has another place.
         longer: a longer block with the same first line, of which it may be an old copy.
+        replaces: the shorter block of that name, the newest of `older`.
     """
 
     name: str
@@ -135,6 +142,7 @@ class _Place:
     older: list[tuple[int, str]] = field(default_factory=list)
     joined: BlockRecord | None = None
     longer: BlockRecord | None = None
+    replaces: BlockRecord | None = None
 
 
 def _place(store: Store, task: Task, first: bytes, data: bytes) -> _Place:
@@ -152,7 +160,7 @@ def _place(store: Store, task: Task, first: bytes, data: bytes) -> _Place:
             if record.is_joined:
                 return _Place(name, joined=record)
             older = [*record.older, (record.length, record.digest)]
-            return _Place(name, older=older, longer=longer)
+            return _Place(name, older=older, longer=longer, replaces=record)
     raise AssertionError
 
 

@@ -54,7 +54,14 @@ def writing(store: Store) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(store: Store, *, alone: bool) -> Iterator[None]:
+def recording(store: Store) -> Iterator[None]:
+    """While one block is put in its place: no other run does the same."""
+    with _lock(store, alone=True, name="record.lock"):
+        yield
+
+
+@contextmanager
+def _lock(store: Store, *, alone: bool, name: str = "lock") -> Iterator[None]:
     """Wait for other processes; the lock ends with the process, however that ends.
 
     An object store has none: there nothing may write while files are joined.
@@ -62,7 +69,7 @@ def _lock(store: Store, *, alone: bool) -> Iterator[None]:
     if fcntl is None or filesystem(store.path) is not None:
         yield
         return
-    with (store.path / "lock").open("a+b") as file:
+    with (store.path / name).open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.blocks import Outcome, State, Task, as_store_error, read_block
-from ingest.compact import writing
+from ingest.compact import recording, writing
 from ingest.errors import SourceError
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord
@@ -153,17 +153,36 @@ def load(
 
 
 def _record(store: Store, task: Task, outcome: Outcome, tally: _Tally, seen: Seen | None) -> None:
+    while not _is_settled(store, task, outcome, tally):
+        outcome = read_block(task)
     states: list[tuple[BlockRecord, State]] = [
         *((record, "known") for record in outcome.before),
         (outcome.record, outcome.state),
     ]
     for record, state in states:
-        if state == "new":
-            with as_store_error(store):
-                store.commit(record, task.source, outcome.rejects, tally.lines, outcome.gaps)
         tally.add(record, state)
         if seen is not None:
             seen(task.number, task.block.offset, record)
+
+
+def _is_settled(store: Store, task: Task, outcome: Outcome, tally: _Tally) -> bool:
+    """Whether the store has the block now; not where another run got ahead of this one.
+
+    Two runs that read one log at different lengths write blocks of one name: whoever comes second
+    looks again, and finds what the other one recorded.
+    """
+    if outcome.state != "new":
+        return True
+    with as_store_error(store), recording(store):
+        is_ours = store.block(outcome.record.name) == outcome.replaces
+        if is_ours:
+            first = tally.lines + sum(record.lines for record in outcome.before)
+            store.commit(
+                outcome.record, task.source, outcome.rejects, first, outcome.gaps, outcome.flows
+            )
+    for file in () if is_ours else outcome.flows:
+        file.drop()
+    return is_ours
 
 
 def _found(sources: Sequence[str | Source]) -> tuple[list[Source], list[str]]:

@@ -14,8 +14,7 @@ A block of lines is named by its first line. Reading the same lines again, under
 name, compressed or not, replaces files by the same files. A log that has grown ends in a longer
 block of the same name; its files replace those of the shorter one, which it begins with. Two
 blocks that begin with the same line and are not one the beginning of the other get two names.
-Every file is written aside and renamed, so whoever reads sees whole files only. In an object store
-it is put at its place at once, which shows it whole or not at all likewise.
+Every file is seen whole or not at all (see `files`).
 
 Small files are joined (see `compact`) by a record in `joins` that names them, and then the file
 that has their rows: from the moment it is there, they are not read any more.
@@ -23,10 +22,8 @@ that has their rows: from the moment it is there, they are not read any more.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -41,6 +38,7 @@ import pyarrow.parquet as pq
 from ingest.batch import Gap, Reject
 from ingest.columns import column
 from ingest.errors import StoreError
+from ingest.files import Staged, parquet, read_json, read_parquet, write, write_aside, write_json
 from ingest.places import filesystem, inside, place, put, reached
 from ingest.records import BlockRecord, Join
 from ingest.schema import FLOWS, GAPS, REJECTS, SCHEMA_VERSION
@@ -101,7 +99,7 @@ class Store:
         """The joins that have begun and not ended."""
         found = []
         for name in self.names("joins"):
-            record = _read_json(self.path / "joins" / name)
+            record = read_json(self.path / "joins" / name)
             if record is not None:
                 found.append(Join(name, record["into"], record["parts"]))
         return found
@@ -133,7 +131,7 @@ class Store:
 
     def _all(self, folder: str, schema: pa.Schema) -> pa.Table:
         files = sorted((self.path / folder).glob("*.parquet"))
-        tables = [_read_parquet(file, schema) for file in files]
+        tables = [read_parquet(file, schema) for file in files]
         return pa.concat_tables([schema.empty_table(), *tables])
 
     @property
@@ -153,22 +151,36 @@ class Store:
 
     def sources(self) -> list[dict[str, Any]]:
         """What was read, one entry a source: source, lines, flows, skipped, rejects, notes."""
-        records = (_read_json(file) for file in (self.path / "sources").glob("*.json"))
+        records = (read_json(file) for file in (self.path / "sources").glob("*.json"))
         return sorted((r for r in records if r), key=lambda r: (str(r["source"]), str(r["name"])))
 
     def block(self, name: str) -> BlockRecord | None:
         """What is known of a block; None where it is not, or not wholly, in the store."""
-        record = _read_json(self.path / "blocks" / f"{name}.json")
+        record = read_json(self.path / "blocks" / f"{name}.json")
         if record is None or not (record.get("is_joined") or record["reader"] == SCHEMA_VERSION):
             return None
         return BlockRecord(**record)
 
-    def write_flows(self, name: str, flows: pa.Table) -> None:
-        """Write the flows of a block, one file for each cluster and day, replacing older ones."""
+    def stage_flows(self, name: str, flows: pa.Table) -> list[Staged]:
+        """Write the flows of a block aside, one file for each cluster and day.
+
+        An object store can't rename: there the files are put in their places at once.
+        """
+        staged = []
         for cluster, day, part in _parts(flows):
             folder = self.path / "flows" / f"cluster={_quoted(cluster)}" / f"day={day}"
-            part = part.select(_STORED.names)
-            _write_parquet(self.path, folder / f"{name}.parquet", part, _STORED)
+            file = folder / f"{name}.parquet"
+            data = parquet(part.select(_STORED.names), _STORED, **_WRITING)
+            if self.is_remote:
+                put(file, bytes(data))
+            else:
+                staged.append(Staged(write_aside(self.path, data), file))
+        return staged
+
+    def write_flows(self, name: str, flows: pa.Table) -> None:
+        """Write the flows of a block, one file for each cluster and day, replacing older ones."""
+        for file in self.stage_flows(name, flows):
+            file.put()
 
     def join_flows(self, into: str, parts: Sequence[str]) -> None:
         """Write one file of flows with the rows of others, in little memory."""
@@ -176,7 +188,7 @@ class Store:
         with pq.ParquetWriter(sink, _STORED, **_WRITING) as writer:
             rows: list[pa.Table] = []
             for name in parts:
-                rows.append(_read_parquet(self.path / name, _STORED))
+                rows.append(read_parquet(self.path / name, _STORED))
                 if sum(table.num_rows for table in rows) >= _ROW_GROUP:
                     writer.write_table(_by_time(rows))
                     rows = []
@@ -186,7 +198,7 @@ class Store:
 
     def mark(self, record: BlockRecord) -> None:
         """Keep what is known of a block, in place of what was."""
-        _write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
+        write_json(self.path, self.path / "blocks" / f"{record.name}.json", asdict(record))
 
     def commit(
         self,
@@ -195,8 +207,9 @@ class Store:
         rejects: Sequence[Reject],
         first: int,
         gaps: Sequence[Gap] = (),
+        flows: Sequence[Staged] = (),
     ) -> None:
-        """Write the rejects and gaps of a block, then its record: from here on it is known.
+        """Put a block in its place, its record last: from here on it is known.
 
         Args:
             record: counts of the block.
@@ -204,7 +217,10 @@ class Store:
             rejects: with line numbers within the block.
             first: lines of the source before the block.
             gaps: what the block's lines say was missed.
+            flows: its files that were written aside.
         """
+        for file in flows:
+            file.put()
         lines = [(source, first + line, *rest) for line, *rest in rejects]
         self._write_beside("rejects", record.name, REJECTS, lines)
         self._write_beside("gaps", record.name, GAPS, [(source, *gap) for gap in gaps])
@@ -218,7 +234,7 @@ class Store:
         if rows:
             columns = zip(zip(*rows, strict=True), schema.types, strict=True)
             table = pa.table([column(*pair) for pair in columns], schema=schema)
-            _write_parquet(self.path, file, table, schema)
+            write(self.path, file, parquet(table, schema))
         else:
             file.unlink(missing_ok=True)
 
@@ -240,7 +256,7 @@ class Store:
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a file of the store, in place of one that is there: whole, or not at all."""
-        _write(self.path, self.path / name, data)
+        write(self.path, self.path / name, data)
 
     def remove(self, name: str) -> None:
         """Remove a file of the store, if it is there."""
@@ -253,7 +269,7 @@ class Store:
     def write_source(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep what was read from a source; `name` is that of its first block."""
         file = self.path / "sources" / f"{name}.json"
-        _write_json(self.path, file, {"name": name, **record})
+        write_json(self.path, file, {"name": name, **record})
 
 
 def open_store(path: str | Path) -> Store:
@@ -272,7 +288,7 @@ def _opened(folder: Path) -> Store:
         raise StoreError(f"{folder}: no such store; make one with `flowpolicy ingest`.")
     if not (folder / _MARK).is_file():
         raise StoreError(f"{folder}: not a flow store, it has no {_MARK}; check the path.")
-    mark = _read_json(folder / _MARK) or {}
+    mark = read_json(folder / _MARK) or {}
     version = mark.get("schema")
     if not isinstance(version, int):
         raise StoreError(f"{folder / _MARK}: unreadable; restore it or read the logs again.")
@@ -307,7 +323,7 @@ def _created(folder: Path) -> Store:
     if not (folder / _MARK).exists():
         if folder.exists() and {p.name for p in folder.iterdir()} - set(_FOLDERS):
             raise StoreError(f"{folder}: holds other files; name a new or empty folder.")
-        _write_json(folder, folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
+        write_json(folder, folder / _MARK, {"schema": SCHEMA_VERSION, "store": "flowpolicy"})
     store = _opened(folder)
     _add_empty_file(folder)
     if is_local:
@@ -321,7 +337,7 @@ def _add_empty_file(folder: Path) -> None:
     """A file without rows, so that every reader of a new store finds the columns."""
     file = folder / "flows" / _EMPTY
     if not file.exists():
-        _write_parquet(folder, file, _STORED.empty_table(), _STORED)
+        write(folder, file, parquet(_STORED.empty_table(), _STORED, **_WRITING))
 
 
 def _remove_stale(folder: Path) -> None:
@@ -355,46 +371,3 @@ def _quoted(cluster: str) -> str:
     if len(quoted) <= _LONGEST_VALUE:
         return quoted
     return f"{quote(cluster[:8], safe='')}~{sha256(cluster.encode()).hexdigest()}"
-
-
-def _write_parquet(store: Path, file: Path, table: pa.Table, schema: pa.Schema) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.cast(schema.remove_metadata()),
-        sink,
-        **(_WRITING if schema is _STORED else {"compression": "zstd"}),
-    )
-    _write(store, file, sink.getvalue())
-
-
-def _read_parquet(file: Path, schema: pa.Schema) -> pa.Table:
-    return pq.read_table(pa.BufferReader(file.read_bytes()), schema=schema)
-
-
-def _write_json(store: Path, file: Path, value: Mapping[str, Any]) -> None:
-    _write(store, file, json.dumps(value, indent=1, sort_keys=True).encode())
-
-
-def _write(store: Path, file: Path, data: bytes | pa.Buffer) -> None:
-    """Write a file, so that whoever looks sees the whole of it or what was there before."""
-    if filesystem(file) is not None:
-        put(file, bytes(data))
-        return
-    aside = store / "tmp" / uuid.uuid4().hex
-    for folder in (file.parent, aside.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        aside.write_bytes(data)
-        aside.replace(file)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """The object of a file; None where there is none, or it is damaged."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

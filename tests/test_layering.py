@@ -13,7 +13,7 @@ MODULES = {
 }
 # An outside package, and the modules (or packages, by a last dot) that may import it.
 HOMES = {
-    "pyarrow.parquet": ("ingest.store",),
+    "pyarrow.parquet": ("ingest.store", "ingest.files"),
     "grpc": ("ingest.live",),
     "google.protobuf": ("ingest.live", "ingest.live_protocols", "ingest.protocols."),
     "upath": ("ingest.places",),

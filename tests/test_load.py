@@ -121,6 +121,34 @@ def test_an_old_copy_of_a_log_that_was_read_since_adds_nothing(
     assert [source["source"] for source in open_store(store).sources()] == [str(log)]
 
 
+@pytest.mark.parametrize("late", ["longer", "shorter", "same", "other"])
+def test_a_run_that_another_one_gets_ahead_of_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None, late: str
+) -> None:
+    """Both have read the blocks before either has recorded one."""
+    store, first, second = tmp_path / "store", tmp_path / "first.log", tmp_path / "second.log"
+    first.write_bytes(text(range(40)))
+    lines = {"longer": range(41), "shorter": range(38), "same": range(40)}
+    second.write_bytes(text(lines.get(late, [*range(39), 50, 51, 52])))
+    load([str(first)], tmp_path / "turns", workers=1)
+    load([str(second)], tmp_path / "turns", workers=1)
+    really = ingest.load.read_block
+
+    def read_block(task: ingest.blocks.Task) -> ingest.blocks.Outcome:
+        outcome = really(task)
+        monkeypatch.setattr(ingest.load, "read_block", really)
+        load([str(first)], store, workers=1)
+        return outcome
+
+    monkeypatch.setattr(ingest.load, "read_block", read_block)
+    load([str(second)], store, workers=1)
+    assert times(store) == times(tmp_path / "turns")
+    assert list((store / "tmp").iterdir()) == []
+    before = files_of(store)
+    load([str(first), str(second)], store, workers=1)
+    assert files_of(store) == before
+
+
 def test_a_store_of_an_earlier_version_knows_its_blocks(tmp_path: Path, small_blocks: None) -> None:
     log, store = tmp_path / "events.log", tmp_path / "store"
     log.write_bytes(text(range(30)))

@@ -201,6 +201,20 @@ def test_two_runs_into_one_store_at_once_of_logs_that_share_lines(
     assert numbers(tmp_path / "s") == list(range(2_000))
 
 
+def test_runs_into_one_store_at_once_of_one_log_at_different_lengths(
+    tmp_path: Path, small_blocks: None
+) -> None:
+    whole = b"".join(map(line, range(1_500)))
+    runs = []
+    for number, share in enumerate((1.0, 0.71, 0.94, 0.5)):
+        log = tmp_path / f"{number}.log"
+        log.write_bytes(whole[: whole.rindex(b"\n", 0, int(len(whole) * share)) + 1])
+        command = [sys.executable, "-c", RUN, str(log), str(tmp_path / "s")]
+        runs.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL))
+    assert [run.wait() for run in runs] == [0] * 4
+    assert numbers(tmp_path / "s") == list(range(1_500))
+
+
 # --- hostile input -------------------------------------------------------------------------------
 
 
