@@ -36,6 +36,16 @@ Json = dict[str, Any]
 Line = tuple[int, Node, Json]
 
 UPGRADE = START + 6 * HOUR
+# The exporter writes fields as Cilium's flow.proto declares them.
+FIELDS = (
+    "time", "uuid", "emitter", "verdict", "drop_reason", "auth_type", "ethernet", "IP", "l4",
+    "tunnel", "source", "destination", "Type", "node_name", "node_labels", "source_names",
+    "destination_names", "l7", "reply", "event_type", "source_service", "destination_service",
+    "traffic_direction", "policy_match_type", "trace_observation_point", "trace_reason",
+    "drop_reason_desc", "is_reply", "debug_capture_point", "interface", "proxy_port",
+    "trace_context", "sock_xlate_point", "socket_cookie", "cgroup_id", "Summary",
+    "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by",
+)  # fmt: skip
 POINTS = {"TO_STACK": 3, "TO_OVERLAY": 4, "TO_NETWORK": 11}
 IDENTITIES = {"host": 1, "world": 2, "kube-apiserver": 16777217}
 RESERVED = {
@@ -71,7 +81,10 @@ def lines(connections: list[Connection]) -> Iterator[Line]:
 def wrapped(line: Line) -> Json:
     """The line as the exporter writes it."""
     time, node, body = line
-    event = body if "lost_events" in body else {"flow": body}
+    if "lost_events" in body:
+        event = body
+    else:
+        event = {"flow": dict(sorted(body.items(), key=lambda field: FIELDS.index(field[0])))}
     return event | {"node_name": f"{CLUSTER}/{node.name}", "time": stamp(time)}
 
 
