@@ -22,6 +22,7 @@ from recommender.needs import Basis, Loss
 from recommender.policies import is_name, supporting
 from recommender.propose import Proposal, Scope, propose
 from recommender.replay import Replayed, replay
+from recommender.rollout import audited
 from recommender.selectors import units
 from recommender.surplus import Surplus, surplus
 from recommender.watch import Watched, window_of
@@ -126,12 +127,13 @@ def _read_back(
     inventory: Inventory,
     assumed: Sequence[dict[str, Any]],
 ) -> list[Policy]:
-    """The policies as they will be read from the manifests; the proposal's own where it has none.
+    """The policies as they will enforce; the proposal's own where it has no manifest.
 
     Raises:
         PolicyError: the API server would refuse one.
     """
-    own = [Manifest(str(body["metadata"]["name"]), body) for some in manifests for body in some]
+    bodies = [audited(body) for some in manifests for body in some]
+    own = [Manifest(str(body["metadata"]["name"]), body) for body in bodies]
     around = list(supporting(own, inventory))
     there = {(m.body["kind"], m.body["metadata"]["name"]) for m in around}
     lacking = [body for body in assumed if (body["kind"], body["metadata"]["name"]) not in there]

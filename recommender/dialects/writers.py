@@ -47,6 +47,7 @@ class Writer:
     words: Words
     render: Callable[[Policy], list[dict[str, Any]]]
     assumed: tuple[dict[str, Any], ...] = ()
+    rollout: Rollout = "enforced"
 
 
 def _kubernetes(form: Form) -> Writer:
@@ -99,7 +100,10 @@ def writer(dialect: str, form: Form | None = None) -> Writer:
             "tells what the enforced form would deny"
         )
     made = WRITERS[dialect](form)
-    return replace(made, render=lambda policy: [_ours(body) for body in made.render(policy)])
+    render = made.render
+    return replace(
+        made, render=lambda policy: [_ours(body) for body in render(policy)], rollout=form.rollout
+    )
 
 
 def _ours(body: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
     yield patterns.window_line(found.window)
     yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
+    if found.writer.rollout != "enforced":
+        yield "they deny nothing until `flowpolicy enforce`; what follows is of that moment"
     yield f"replayed {found.replayed} wanted edges: all allowed"
     if shortest := found.shortest:
         before, after = shortest.before, shortest.after
