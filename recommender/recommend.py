@@ -34,9 +34,9 @@ class Recommendation:
     """Proposals with the proof: how many wanted edges were replayed, and what else opens.
 
     `manifests` are those of each proposal, in their order; none where Kubernetes would not take
-    its names. `policies` are what is read back from them. `lost` are wanted edges for which the
-    dialect has no words. `shortest` says how much shorter the proposals became, where that
-    was asked for. `window` says whether it was watched long enough.
+    its names. `policies` are what is read back from them, as they will enforce. `lost` are wanted
+    edges for which the dialect has no words. `shortest` says how much shorter the proposals became,
+    where that was asked for. `window` says whether it was watched long enough.
     """
 
     watched: Watched
@@ -127,13 +127,16 @@ def _read_back(
     inventory: Inventory,
     assumed: Sequence[dict[str, Any]],
 ) -> list[Policy]:
-    """The policies as they will enforce; the proposal's own where it has no manifest.
+    """The policies as the manifests will enforce them; the proposal's own where it has none.
 
     Raises:
         PolicyError: the API server would refuse one.
     """
-    bodies = [audited(body) for some in manifests for body in some]
-    own = [Manifest(str(body["metadata"]["name"]), body) for body in bodies]
+    own = [
+        Manifest(str(body["metadata"]["name"]), audited(body))
+        for some in manifests
+        for body in some
+    ]
     around = list(supporting(own, inventory))
     there = {(m.body["kind"], m.body["metadata"]["name"]) for m in around}
     lacking = [body for body in assumed if (body["kind"], body["metadata"]["name"]) not in there]

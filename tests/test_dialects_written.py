@@ -238,6 +238,17 @@ def test_an_audit_form_turns_no_default_deny_on(sample: Sample) -> None:
     assert permitted_everything(out)
 
 
+@pytest.mark.parametrize(("dialect", "rollout"), [("cilium", "audit"), ("calico", "staged")])
+def test_a_form_that_denies_nothing_yet_is_proved_as_it_will_enforce(
+    sample: Sample, dialect: str, rollout: str
+) -> None:
+    proofs = []
+    for form in ("enforced", rollout):
+        index = json.loads((sample(dialect, "--rollout", form) / "recommendation.json").read_text())
+        proofs.append((index["replay"], index["surplus"]))
+    assert proofs[0] == proofs[1]
+
+
 def permitted_everything(out: Path) -> bool:
     answer = run(
         "verdict", out, "--inventory", "data/samples/inventory.yaml", "-o", "json",

@@ -135,7 +135,9 @@ def edge(found: Recommendation, client: str, server: str) -> list[str]:
         if client in (named(row, "client"), exact_name(row, "client"))
         and server in (named(row, "server"), exact_name(row, "server"))
     ]
-    judge = evaluator(found.policies, found.watched.inventory, told=found.watched.known)
+    judge = evaluator(
+        found.policies, found.watched.inventory, told=found.watched.known, staged=True
+    )
     verdicts = {id(r.row): r.verdict for r in replay(judge, rows)}
     lines = []
     for row in rows:
