@@ -104,6 +104,7 @@ def _framed(
             f"{role}_address": [
                 None if i else f"203.0.113.{c % 250}" for c, i in zip(codes, inside, strict=True)
             ],
+            f"{role}_cluster": None,
         }
     columns |= {
         "protocol": "TCP",
@@ -137,6 +138,7 @@ def hourly(calls: Calls, hours: Ints) -> pd.DataFrame:
             f"{role}_kind": _same("Deployment", row),
             f"{role}_name": pa.array(names[ends[row]], pa.string()),
             f"{role}_address": _same(None, row),
+            f"{role}_cluster": _same(None, row),
         }
     columns |= {
         "protocol": _same("TCP", row),

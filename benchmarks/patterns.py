@@ -1,6 +1,6 @@
 """What roles, outliers and the window are worth, on made traffic whose truth is known.
 
-`worlds.py` and `attacks.py` make the traffic, `rivals.py` has the methods compared with.
+`worlds.py` and `attacks.py` make the traffic, `baselines.py` has the methods compared with.
 
     python -m benchmarks.patterns [roles|outliers|window|scale] ...
 """
@@ -24,7 +24,7 @@ from sklearn.metrics import (
 )
 
 from benchmarks.attacks import ATTACKS, HOURS, Watched, hourly, watched
-from benchmarks.rivals import cloudcluster, hdbscan, isolation_forest, jaccard
+from benchmarks.baselines import cloudcluster, hdbscan, isolation_forest, jaccard
 from benchmarks.worlds import KINDS, World, world
 from recommender.classify import classified
 from recommender.hours import folded, resolved
@@ -189,7 +189,7 @@ def _activity(rng: Generator, edges: int, days: int, run: float, weekly: float) 
 def scale_table() -> Iterator[str]:
     """From edges by hour on: 10,000 workloads, a million edges, each seen in three hours or so."""
     rng = np.random.default_rng(1)
-    calls = world("block", 1, ends=10_000, roles=170).calls
+    calls = world("block", 1, ends=10_000, roles=160).calls
     most = min(len(calls), 1_000_000)
     calls = calls.where(np.sort(rng.choice(len(calls), most, replace=False)))
     frame = hourly(calls, rng.integers(0, HOURS, (len(calls), 3)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from recommender.inventory import WorkloadKey
@@ -13,7 +16,28 @@ Row = dict[str, Any]
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with Python values: None for null, which groups and compares as itself."""
-    return frame.astype(object).where(frame.notna(), None)
+    columns = {name: _plain(frame[name]) for name in frame.columns}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    if column.dtype == object:
+        return column.where(column.notna(), None)
+    # Equal values are one object: a million edges name a few thousand ends.
+    codes, values = pd.factorize(column)
+    objects = np.array([*values.astype(object), None], object)
+    return pd.Series(objects[codes], column.index, dtype=object)
+
+
+def numbered(frame: pd.DataFrame, columns: Iterable[str]) -> npt.NDArray[np.int64]:
+    """The number of each row's group, groups in the order of the columns, null first."""
+    number = np.zeros(len(frame), np.int64)
+    for name in columns:
+        code, values = pd.factorize(frame[name], sort=True)
+        if len(values) > 1 or (len(values) == 1 and (code < 0).any()):
+            key = number * (len(values) + 1) + code + 1
+            number = np.unique(key, return_inverse=True)[1].astype(np.int64)
+    return number
 
 
 def records(frame: pd.DataFrame) -> list[Row]:

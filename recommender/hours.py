@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recommender.edges import WHO
-from recommender.frames import Row, plain, records
+from recommender.frames import Row, numbered, plain, records
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.roles import Ints, sorted_set
 
@@ -138,9 +138,9 @@ def folded(hourly: pd.DataFrame) -> Folded:
         total[np.bincount(number[known], minlength=count) == 0] = None
         table[name] = total
     hour = _whole(hourly["hour"], "h")
-    edge, hours = _pairs(number, hour)
+    edge, hours = pairs(number, hour)
     table["hours"] = np.bincount(edge, minlength=count).astype(object)
-    table["days"] = np.bincount(_pairs(edge, hours // 24)[0], minlength=count).astype(object)
+    table["days"] = np.bincount(pairs(edge, hours // 24)[0], minlength=count).astype(object)
     quiet = (~_scanning(hourly, hour)).astype(np.int64)
     table["quiet_hours"] = _summed(quiet, number, count).astype(object)
     for name, extreme in (("first_seen", np.minimum), ("last_seen", np.maximum)):
@@ -151,23 +151,12 @@ def folded(hourly: pd.DataFrame) -> Folded:
     return Folded(table, pd.DataFrame({"edge": edge, "hour": hours}))
 
 
-def _pairs(number: Ints, time: Ints) -> tuple[Ints, Ints]:
-    """Distinct pairs, sorted; several times faster on one key than on two columns."""
+def pairs(number: Ints, time: Ints) -> tuple[Ints, Ints]:
+    """Distinct (number, time), sorted; several times faster on one key than on two columns."""
     first = int(time.min(initial=0))
     span = int(time.max(initial=0)) - first + 1
     key = sorted_set(number * span + (time - first))
     return key // span, key % span + first
-
-
-def numbered(frame: pd.DataFrame, columns: Iterable[str]) -> Ints:
-    """The number of each row's group, groups in the order of the columns, null first."""
-    number = np.zeros(len(frame), np.int64)
-    for name in columns:
-        code, values = pd.factorize(frame[name], sort=True)
-        if len(values) > 1 or (len(values) == 1 and (code < 0).any()):
-            key = number * (len(values) + 1) + code + 1
-            number = np.unique(key, return_inverse=True)[1].astype(np.int64)
-    return number
 
 
 def _summed(values: Ints, number: Ints, count: int) -> Ints:

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import linkage
 from scipy.sparse import csr_array
-from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from recommender.moves import joined, moved
@@ -42,6 +42,7 @@ _ROUNDS = 10
 _GAIN = 0.001  # the last thousandth of the bits is not worth another round
 # Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
 _MOST_ROWS = 12_000
+_AT_ONCE = 256  # rows whose likeness to all others is held in memory together
 
 
 @dataclass(frozen=True)
@@ -179,18 +180,21 @@ def _blocks(rows: int) -> list[Ints]:
 
 def _tree(weighed: csr_array) -> tuple[Ints, Floats]:
     """Average linkage on cosine distance: (children, heights) in order of height."""
-    if weighed.shape[0] < 2:
+    rows = weighed.shape[0]
+    if rows < 2:
         return np.empty((0, 2), np.int64), np.empty(0)
-    distances = (weighed @ weighed.T).toarray()
-    np.subtract(1.0, distances, out=distances)
+    # Each pair once: the square of them would take twice the memory, and its indices four times.
+    apart, done, turned = np.empty(rows * (rows - 1) // 2), 0, csr_array(weighed.T)
+    for first in range(0, rows, _AT_ONCE):
+        for i, like in enumerate((weighed[first : first + _AT_ONCE] @ turned).toarray(), first + 1):
+            apart[done : done + rows - i] = like[i:]
+            done += rows - i
+    np.subtract(1.0, apart, out=apart)
     # Equal in exact arithmetic must be equal here, whatever the BLAS does.
-    np.round(distances, 12, out=distances)
-    np.clip(distances, 0.0, None, out=distances)
-    np.fill_diagonal(distances, 0.0)
-    tree = AgglomerativeClustering(
-        metric="precomputed", linkage="average", n_clusters=None, distance_threshold=0
-    ).fit(distances)
-    return np.asarray(tree.children_, np.int64), np.asarray(tree.distances_)
+    np.round(apart, 12, out=apart)
+    np.clip(apart, 0.0, None, out=apart)
+    tree = linkage(apart, "average")
+    return tree[:, :2].astype(np.int64), tree[:, 2]
 
 
 def _cut(leaves: int, children: Ints, heights: Floats, cut: float) -> Ints:

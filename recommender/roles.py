@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.sparse import coo_array, csr_array
 from scipy.special import gammaln
 
-from recommender.frames import plain
+from recommender.frames import numbered, plain
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -52,14 +52,15 @@ class Calls:
 
 def named_ends(edges: pd.DataFrame, role: str) -> npt.NDArray[np.object_]:
     """One end of every edge as text: `namespace/kind/name`, else its address, name or type."""
-    column = {
-        name: edges[f"{role}_{name}"].astype(object).where(edges[f"{role}_{name}"].notna(), None)
-        for name in ("type", "namespace", "kind", "name", "address")
-    }
-    whole = column["namespace"] + "/" + column["kind"] + "/" + column["name"]
-    plain = column["address"].fillna(column["name"]).fillna(column["type"])
-    named = (column["type"] == "workload").to_numpy(bool)
-    return np.where(named, whole.to_numpy(object), plain.to_numpy(object))
+    columns = [f"{role}_{name}" for name in ("type", "namespace", "kind", "name", "address")]
+    _, first, number = np.unique(numbered(edges, columns), return_index=True, return_inverse=True)
+    named = [
+        f"{namespace}/{kind}/{name}" if what == "workload" else address or name or what
+        for what, namespace, kind, name, address in plain(edges[columns].iloc[first]).itertuples(
+            index=False
+        )
+    ]
+    return np.array(named, object)[number]
 
 
 def calls(edges: pd.DataFrame) -> Calls:
@@ -69,9 +70,11 @@ def calls(edges: pd.DataFrame) -> Calls:
         edges: EDGE columns at least (see `classify.classified`), in any order.
     """
     clients, servers = named_ends(edges, "client"), named_ends(edges, "server")
+    said = plain(edges[["protocol", "port"]]).itertuples(index=False, name=None)
+    texts: dict[tuple[object, object], str] = {}
     ports = [
-        str(protocol) if port is None else f"{protocol} {port}"
-        for protocol, port in plain(edges[["protocol", "port"]]).itertuples(index=False)
+        texts.setdefault(one, str(one[0]) if one[1] is None else f"{one[0]} {one[1]}")
+        for one in said
     ]
     # A run of ports is one thing to call.
     for i in np.flatnonzero(edges["run"].notna().to_numpy()):

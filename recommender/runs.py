@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
-from recommender.hours import SERVER, numbered
+from recommender.frames import numbered
+from recommender.hours import SERVER
 from recommender.inventory import Inventory, WorkloadKey
 from recommender.ports import PORT_PROTOCOLS, Interval
 from recommender.roles import Ints, named_ends

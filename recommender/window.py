@@ -29,9 +29,10 @@ from recommender.enough import (
 )
 from recommender.frames import records
 from recommender.gaps import Gaps
+from recommender.hours import pairs
 from recommender.incidence import Ints
 from recommender.inventory import Inventory
-from recommender.roles import named_ends
+from recommender.roles import named_ends, sorted_set
 
 WIDTHS_H = (1, 6, 24)
 _DRAWS = 200
@@ -151,11 +152,11 @@ def estimate(edge: Ints, hour: Ints, watched: Ints, width_h: int) -> Estimate:
         watched: all hours in which anything was logged; only they make bins.
         width_h: hours a bin.
     """
-    pairs = np.unique(np.stack([edge, hour // width_h]), axis=1)
-    y = np.bincount(pairs[0]).astype(np.int64)
-    bins = len(np.unique(watched // width_h))
-    unique_bins = len(np.unique(pairs[1][y[pairs[0]] == 1]))
-    rare_bins = len(np.unique(pairs[1][y[pairs[0]] <= 10]))
+    edge, held = pairs(edge, hour // width_h)
+    y = np.bincount(edge).astype(np.int64)
+    bins = len(sorted_set(watched // width_h))
+    unique_bins = len(sorted_set(held[y[edge] == 1]))
+    rare_bins = len(sorted_set(held[y[edge] <= 10]))
     try:
         ice: float | None = incidence.ice(y, rare_bins)
     except ValueError:
@@ -170,7 +171,7 @@ def estimate(edge: Ints, hour: Ints, watched: Ints, width_h: int) -> Estimate:
         chao2=incidence.chao2(y, bins),
         ice=ice,
         coverage=covered,
-        low=_lower(pairs[0], pairs[1] * width_h // 24, covered, watched, width_h),
+        low=_lower(edge, held * width_h // 24, covered, watched, width_h),
         novelty=incidence.novelty(unique_bins, bins),
         days_needed=incidence.bins_needed(y, bins) * width_h / 24,
     )
@@ -214,10 +215,10 @@ def correlated(uniques: Sequence[int], differ: float) -> bool:
 def rolling_origin(edge: Ints, hour: Ints) -> tuple[Ints, Ints]:
     """For each day but the first: its edges that no earlier day showed, and all its edges."""
     days, day = np.unique(hour // 24, return_inverse=True)
-    pairs = np.unique(np.stack([edge, day]), axis=1)
-    _, starts = np.unique(pairs[0], return_index=True)
-    new = np.bincount(pairs[1][starts], minlength=len(days))
-    return new[1:], np.bincount(pairs[1], minlength=len(days))[1:]
+    edge, day = pairs(edge, day.astype(np.int64))
+    _, starts = np.unique(edge, return_index=True)
+    new = np.bincount(day[starts], minlength=len(days))
+    return new[1:], np.bincount(day, minlength=len(days))[1:]
 
 
 def denied_share(edge: Ints, hour: Ints, held_days: int) -> float | None:
@@ -239,8 +240,8 @@ def _workloads(
     limits: Thresholds,
 ) -> pd.DataFrame:
     """One row a workload, seen or not, by name; daily bins, the days on which it was seen."""
-    pairs = np.unique(np.stack([edge, hour // 24]), axis=1)
-    y = np.bincount(pairs[0], minlength=len(wanted))
+    on, day = pairs(edge, hour // 24)
+    y = np.bincount(on, minlength=len(wanted))
     parts = []
     for role in ("client", "server"):
         inside = (wanted[f"{role}_type"] == "workload").to_numpy()
@@ -254,7 +255,7 @@ def _workloads(
         duplicates=("y", lambda v: int((v == 2).sum())),
         total=("y", "sum"),
     )
-    days = ends.merge(pd.DataFrame({"edge": pairs[0], "day": pairs[1]}), on="edge")
+    days = ends.merge(pd.DataFrame({"edge": on, "day": day}), on="edge")
     found["days"] = days.groupby("workload")["day"].nunique()
     # The log shows pods on the host network as their node.
     own = (k for k, workload in inventory.workloads.items() if not workload.host_network)

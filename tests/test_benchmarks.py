@@ -1,0 +1,33 @@
+"""The benchmarks run on tables as they are: what they make has the columns that the steps read."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.attacks import hourly, watched
+from benchmarks.worlds import world
+from recommender.hours import EDGE, SUMS, folded
+from recommender.outliers import judged
+from recommender.patterns import roles
+
+MODULES = sorted(p.stem for p in (Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "nca_timed"])
+def test_every_benchmark_can_be_imported(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
+
+
+def test_made_hours_have_every_column_of_an_edge_and_fold() -> None:
+    calls = world("block", 1, ends=40, roles=6).calls
+    frame = hourly(calls, np.random.default_rng(1).integers(0, 48, (len(calls), 3)))
+    assert {*EDGE, *SUMS, "client_port", "first_seen", "last_seen"} <= set(frame.columns)
+    assert len(folded(frame).edges) == len(calls)
+
+
+def test_made_attacks_are_judged() -> None:
+    seen = watched("block", 1, ends=60)
+    found = judged(seen.edges, seen.sightings, roles(seen.edges[seen.edges["hours"] > 1]).of)
+    assert {"wanted", "review"} == set(found["class"])
