@@ -2,7 +2,7 @@
 
 For analysts: `from recommender import open_store, edges, roles, window, propose, diff`, which
 `recommender/face.py` describes. These names are the functions; the modules of the same names are
-imported from, as in `from recommender.edges import fetch`.
+imported from, as in `from recommender.edges import reports`.
 
 manifests   objects as dicts with the place they were read from
 inventory   namespaces, nodes, workloads, pods, services
@@ -10,6 +10,7 @@ objects     Kubernetes objects -> inventory
 owners      pod -> workload
 endpoints   who the ends of flows are (who, kubelets beside it)
 edges       flows -> edges by hour, one ibis expression
+engines     what runs it: DuckDB in this process
 hours       who is behind Service addresses; edges over all hours
 classify    which edges are wanted, and why the others are not
 roles       a grouping of ends and the bits that it needs (moves betters one)

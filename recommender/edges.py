@@ -13,7 +13,6 @@ from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pandas as pd
 from ibis import _
 
 # What the log says of one end, as far as it tells ends apart. `who` is the pod's name, else the
@@ -304,9 +303,3 @@ def _is(column: Any, value: str) -> Any:
 
 def _count(records: Any, where: Any) -> Any:
     return _sum(ibis.ifelse(where, records, 0))
-
-
-def fetch(expression: ir.Table, backend: ibis.BaseBackend) -> pd.DataFrame:
-    """Run the expression; Arrow-backed columns, so that a missing port stays missing."""
-    frame: pd.DataFrame = backend.to_pyarrow(expression).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
@@ -30,9 +29,6 @@ from recommender.edges import (
     edges as folded,
 )
 from recommender.edges import (
-    fetch,
-)
-from recommender.edges import (
     looked_up as looked_up_of,
 )
 from recommender.edges import (
@@ -45,6 +41,7 @@ from recommender.edges import (
     sighted_ends as sighted_ends_of,
 )
 from recommender.endpoints import inventory_of_flows, resolve
+from recommender.engines import DUCKDB, EngineError, connected, fetch, flows_of, table_of
 from recommender.enough import Thresholds, quiet_nodes
 from recommender.frames import Row
 from recommender.gaps import gaps_of
@@ -170,17 +167,16 @@ T = TypeVar("T")
 Reader = Callable[[str, ir.Table, ibis.BaseBackend], T]
 
 
-def _reading(store: str | Path, cluster: str | None, read: Reader[T]) -> T:
+def _reading(store: str | Path, cluster: str | None, read: Reader[T], engine: str = DUCKDB) -> T:
     """What `read` makes of the chosen cluster, its flows and the engine that they are read with."""
     opened = open_store(store)
     chosen = _cluster(opened, cluster)
     for attempt in range(_ATTEMPTS):
         state = _state(opened)
-        # A file that is replaced must not be read as a mixture of both.
-        backend = ibis.duckdb.connect(enable_external_file_cache=False)
         try:
-            return read(chosen, _flows(opened, backend, chosen), backend)
-        except duckdb.Error as error:
+            with connected(engine) as backend:
+                return read(chosen, flows_of(opened, chosen, backend), backend)
+        except EngineError as error:
             # Files are replaced and joined while others read: then they are read anew.
             if attempt + 1 < _ATTEMPTS and _state(opened) != state:
                 continue
@@ -198,9 +194,9 @@ def _state(store: Store) -> list[tuple[str, int, float]]:
     return found
 
 
-def _unreadable(store: str | Path, error: duckdb.Error) -> StoreError:
+def _unreadable(store: str | Path, error: EngineError) -> StoreError:
     return StoreError(
-        f"{store}: cannot be read ({str(error).splitlines()[0]}); remove the file that is "
+        f"{store}: cannot be read ({error}); remove the file that is "
         "named, or the store, and ingest its logs again"
     )
 
@@ -225,7 +221,7 @@ def _folded(
     calls = fetch(outside_calls_of(flows), backend)
     servers = fetch(api_servers_of(flows), backend)["address"]
     who = resolve(sighted, calls, objects, frozenset(servers))
-    ends = ibis.memtable(who)
+    ends = table_of(who, backend)
     hourly = fetch(folded(flows, ends), backend)
     reports = fetch(reports_of(flows), backend)
     names = _addresses_of_names(fetch(looked_up_of(flows), backend))
@@ -287,17 +283,3 @@ def _cluster(store: Store, cluster: str | None) -> str:
             f"{store.path} holds the clusters {', '.join(names)}; choose one with --cluster"
         )
     return names[0] if names else "default"
-
-
-def _flows(store: Store, backend: ibis.BaseBackend, cluster: str) -> ir.Table:
-    if store.is_remote:
-        flows = ibis.memtable(store.flows())
-        return flows.filter(flows.cluster == cluster)
-    # Partition values stay text: a cluster may be named 2026.
-    flows = backend.read_parquet(
-        [str(file) for file in store.files],
-        hive_partitioning=True,
-        hive_types_autocast=False,
-        union_by_name=True,
-    )
-    return flows.filter(flows.cluster == cluster)

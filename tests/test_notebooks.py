@@ -79,9 +79,9 @@ def test_all_that_analysts_import_says_columns_and_errors() -> None:
 
 
 def test_a_name_of_the_face_stays_the_function_when_its_module_is_imported() -> None:
-    from recommender.edges import fetch
+    from recommender.edges import reports
 
-    assert callable(fetch)
+    assert callable(reports)
     from recommender import edges
 
     assert edges.__module__ == "recommender.face"
