@@ -194,7 +194,7 @@ def test_the_command_shows_roles_review_and_window_of_the_samples(store: Path) -
     assert "shop/cart -> payments/ledger TCP 50051: seen in one hour only" in text
     assert "shop/catalog -> 28 servers, 133 edges: part of a scan" in text
     # The samples' log says itself that it lost events, each node at some time.
-    assert "watched long enough: can't tell: gaps in the log may hide 9.2% of the traffic" in text
+    assert "watched long enough: can't tell\n  gaps in the log may hide 9.2% of the traffic" in text
     assert "node node-3 lost 1,239 events" in text
 
 

@@ -84,8 +84,18 @@ def marked(edges: pd.DataFrame) -> list[Row]:
 
 def window_line(window: Window) -> str:
     """The word and its reasons, in one line."""
+    return f"{_word(window)}: {'; '.join(window.word.why)}"
+
+
+def window_lines(window: Window) -> Iterator[str]:
+    """The word, and each of its reasons in a line of its own."""
+    yield _word(window)
+    yield from (f"  {why}" for why in window.word.why)
+
+
+def _word(window: Window) -> str:
     until = "" if window.word.until is None else f" until {window.word.until:%Y-%m-%d %H:%MZ}"
-    return f"watched long enough: {window.word.word}{until}: {'; '.join(window.word.why)}"
+    return f"watched long enough: {window.word.word}{until}"
 
 
 def text(roles: Roles, edges: pd.DataFrame, window: Window) -> str:
@@ -154,7 +164,7 @@ def edge_text(row: Row) -> str:
 
 
 def _window(window: Window) -> Iterator[str]:
-    yield window_line(window)
+    yield from window_lines(window)
     for e in window.estimates:
         withheld = window.correlated and e.width_h == 1
         shown = "withheld, bins are not independent" if withheld else f"coverage {e.coverage:.4f}"
@@ -164,15 +174,19 @@ def _window(window: Window) -> Iterator[str]:
         )
     yield f"  foretold for the next day: {window.foretold:.2%} of its edges would be denied"
     yield f"  what happens less often than every {window.longest_period_days} days may be missing"
-    if window.gaps.lines:
+    if window.gaps.lines and window.gaps.lines[0] not in window.word.why:
         yield f"  gaps in the log may hide {window.gaps.missed:.2%} of the traffic"
     for line in (*window.unrun, *window.silences, *window.gaps.lines):
-        yield f"  {line}"
+        if line not in window.word.why:
+            yield f"  {line}"
     if window.unseen:
         yield f"  declared, never called: {_some(window.unseen)}"
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in records(window.workloads):
         if row["word"] != window.word.word:
-            yield f"  {row['workload']}: {row['word']}: {row['why']}"
+            alike.setdefault((row["word"], row["why"]), []).append(row["workload"])
+    for (word, why), workloads in alike.items():
+        yield f"  {word}: {why}: {len(workloads)} workloads: {_some(workloads)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
     watched = window(found.watched.edges)
     yield f"watched from {watched['first_seen']} to {watched['last_seen']}"
-    yield patterns.window_line(found.window)
+    yield from patterns.window_lines(found.window)
     yield f"wrote {len(policies)} policies with {rules} rules to {out} (evidence in {INDEX})"
     if found.writer.rollout != "enforced":
         yield "they deny nothing until `flowpolicy enforce`; what follows is of that moment"
