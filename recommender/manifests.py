@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,28 @@ _Loader.add_implicit_resolver(
     re.compile(r"([-+]?([0-9][0-9_]*)?\.?[0-9]+([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN))$"),
     list("-+0123456789."),
 )
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Quotes each text that YAML 1.1, YAML 1.2 or kubectl would take for something else.
+
+    Labels are often such: `on`, `yes`, or the `8e12345` of a commit.
+    """
+
+
+_Dumper.add_implicit_resolver(
+    _NUMBERS[0],
+    re.compile(
+        r"[-+]?([0-9][0-9_.]*([eE][-+]?[0-9_]*)?|0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0b[01_]+)$"
+    ),
+    list("-+0123456789"),
+)
+_Dumper.add_implicit_resolver(
+    _NUMBERS[1],
+    re.compile(r"[-+]?\.([0-9_]+([eE][-+]?[0-9]+)?|inf|Inf|INF|nan|NaN|NAN)$"),
+    list("-+."),
+)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))
 MOST_LEVELS = 500  # a Kubernetes object has some twenty
 TOO_DEEP = f"nests deeper than {MOST_LEVELS} levels"
 _DEEP = re.compile(rf"(?:[-?] +){{{MOST_LEVELS}}}|^ {{{MOST_LEVELS}}}", re.MULTILINE)
@@ -109,7 +131,43 @@ def read_document(path: str | Path) -> Any:
 
 def document_text(body: Any) -> str:
     """Plain values as a YAML document, keys in their order."""
-    return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+def manifests_text(bodies: Sequence[Mapping[str, Any]]) -> str:
+    """Objects as YAML documents, in ASCII, a value a line."""
+    return str(yaml.dump_all(bodies, Dumper=_Dumper, sort_keys=False, width=4096))
+
+
+def is_ambiguous(text: str) -> bool:
+    """Whether some reader of YAML takes the text for no text, unless it is quoted."""
+    resolvers = _Dumper.yaml_implicit_resolvers
+    rules = (*resolvers.get(text[:1], ()), *resolvers.get(None, ()))
+    return any(rule.match(text) for _, rule in rules)
+
+
+def rule_lines(text: str, directions: Sequence[str]) -> list[tuple[str, int]]:
+    """Where the rules of each document begin: direction and line, from 0, by direction.
+
+    Args:
+        text: YAML documents.
+        directions: the keys of `spec` whose items are rules.
+    """
+    found = []
+    for document in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+        spec = _values(document).get("spec")
+        for direction in directions:
+            rules = _values(spec).get(direction)
+            if isinstance(rules, yaml.SequenceNode):
+                found += [(direction, rule.start_mark.line) for rule in rules.value]
+    return found
+
+
+def _values(node: yaml.Node | None) -> dict[str, yaml.Node]:
+    """The values of a mapping by their keys; of anything else none."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: value for key, value in node.value if isinstance(key.value, str)}
 
 
 def objects_of(path: Path) -> list[dict[str, Any]] | None:
@@ -126,7 +184,7 @@ def list_text(bodies: Sequence[dict[str, Any]], *, is_json: bool) -> str:
     body = {"apiVersion": "v1", "kind": "List", "items": list(bodies)}
     if is_json:
         return json.dumps(body, indent=1) + "\n"
-    return str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _texts(path: str | Path, may_be_empty: bool) -> Iterator[tuple[str, str]]:

@@ -174,7 +174,7 @@ def test_new_edges_unused_rules_and_changes_by_hand_are_drift(repo: Path, store:
     gone = lock["edges"].pop()
     (repo / LOCK).write_text(json.dumps(lock))
     text = (repo / WEB).read_text()
-    more = "  ingress:\n    - from:\n        - ipBlock:\n            cidr: 192.0.2.77/32\n"
+    more = "  ingress:\n  - from:\n    - ipBlock:\n        cidr: 192.0.2.77/32\n"
     (repo / WEB).write_text(text.replace("  ingress:\n", more, 1))
     (repo / "policies/shop/cart.yaml").unlink()
     result = drift(repo, store, "-o", "json")

@@ -227,12 +227,12 @@ def test_evidence_in_a_file_is_that_of_the_new_rules_and_words_of_people_stay() 
         "    # Ann: keep\n    # from shop/b; first seen 2026-11-01\n    - b: 1\n"
     )
     plain = (
-        f"{head}    # from shop/n; first seen 2026-11-09\n    - n: 1\n"
+        f"{head}    # from shop/n; first seen 2026-11-09\n    - c: 1\n"
         "    # from shop/b; first seen 2026-11-02\n    - b: 1\n"
     )
     body = yaml.safe_load(plain)
     assert rewritten(old, [body], plain) == f"# Ann: keep\n{plain}"
-    plain = plain.replace("n: 1", "a: 2")
+    plain = plain.replace("c: 1", "a: 2")
     body = yaml.safe_load(plain)
     assert rewritten(old, [body], plain) == (
         f"{head}    # from shop/n; first seen 2026-11-09\n    - a: 2\n"

@@ -7,15 +7,12 @@ seen) stands in `recommendation.json`.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
+from recommender.manifests import manifests_text, rule_lines
 from recommender.model import DIRECTIONS, Direction, Evidence, Policy, Rule
 
 _MOST_NAMED, _LONGEST = 3, 200
@@ -38,21 +35,20 @@ def manifest_text(
         render: of the dialect.
         since: the day on which the window begins, as 2026-11-01.
     """
-    *sets, body = manifests
-    spec = CommentedMap(body["spec"])
-    for direction in DIRECTIONS:
-        if policy.rules(direction):
-            spec[direction] = listed = CommentedSeq(spec[direction])
-            for at, rule in _places(policy, direction, render):
-                if rule.evidence is not None:
-                    line = comment(rule.evidence, direction, since)
-                    listed.yaml_set_comment_before_after_key(at, before=line, indent=4)
-    yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 4096
-    text = io.StringIO()
-    yaml.dump_all([*sets, body | {"spec": spec}], text)
-    return text.getvalue()
+    text = manifests_text(manifests)
+    lines = text.splitlines(keepends=True)
+    begun: dict[str, list[int]] = {}
+    for direction, line in rule_lines(text, DIRECTIONS):
+        begun.setdefault(direction, []).append(line)
+    above = {
+        begun[direction][at]: comment(rule.evidence, direction, since)
+        for direction in DIRECTIONS
+        for at, rule in _places(policy, direction, render)
+        if rule.evidence is not None
+    }
+    for line in sorted(above, reverse=True):
+        lines.insert(line, f"  # {above[line]}\n")
+    return "".join(lines)
 
 
 def _places(policy: Policy, direction: Direction, render: Render) -> Iterator[tuple[int, Rule]]:

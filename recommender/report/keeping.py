@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +13,24 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import SingleQuotedScalarString
 
 from ingest.errors import FlowpolicyError
+from recommender.manifests import is_ambiguous, rule_lines
 from recommender.report.comments import EVIDENCE
 
-_RULES = frozenset({"ingress", "egress", "ingressDeny", "egressDeny"})
+_RULES = ("ingress", "egress", "ingressDeny", "egressDeny")
 
 
-def _yaml() -> YAML:
+# A list that stands further in than the key that it belongs to.
+_INDENTED = re.compile(r"^( *)[^ #-][^#\n]*: *\n(?: *#.*\n)*\1 +- ", re.MULTILINE)
+
+
+def _yaml(text: str) -> YAML:
+    """The reader and writer of a text, which keeps its way to indent lists."""
     yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    offset = 2 if _INDENTED.search(text) else 0
+    yaml.indent(mapping=2, sequence=2 + offset, offset=offset)
     yaml.width = 4096
     yaml.preserve_quotes = True
     return yaml
@@ -33,7 +42,7 @@ def rewritten(old: str, manifests: Sequence[dict[str, Any]], plain: str) -> str:
     Comments of people stay: where the lines that they stood at are gone, at the top of the file.
     The lines of evidence are those of `plain`.
     """
-    yaml = _yaml()
+    yaml = _yaml(old)
     own = "".join(one for one in old.splitlines(keepends=True) if not _is_evidence(one))
     try:
         documents = list(yaml.load_all(own))
@@ -43,6 +52,7 @@ def rewritten(old: str, manifests: Sequence[dict[str, Any]], plain: str) -> str:
         return plain
     for document, manifest in zip(documents, manifests, strict=True):
         _put(document, manifest)
+        _quote(document)
     text = io.StringIO()
     yaml.dump_all(documents, text)
     kept = text.getvalue()
@@ -62,23 +72,25 @@ def _is_evidence(line: str) -> bool:
 def _with_evidence(text: str, plain: str) -> str:
     """The text, its rules below the lines of evidence that the same rules of `plain` have."""
     lines, told = text.splitlines(keepends=True), plain.splitlines(keepends=True)
-    places = zip(_rule_lines(text), _rule_lines(plain), strict=True)
-    for at, where in sorted(places, reverse=True):
+    of_text, of_plain = ([line for _, line in rule_lines(x, _RULES)] for x in (text, plain))
+    for at, where in sorted(zip(of_text, of_plain, strict=True), reverse=True):
         if where and _is_evidence(told[where - 1]):
             indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
             lines.insert(at, f"{indent}{told[where - 1].strip()}\n")
     return "".join(lines)
 
 
-def _rule_lines(text: str) -> list[int]:
-    """The lines, from 0, at which the rules of a file begin, in the order of the rules."""
-    found = []
-    for document in _yaml().load_all(text):
-        spec = document.get("spec")
-        for key in sorted(_RULES & spec.keys()) if isinstance(spec, dict) else ():
-            if isinstance(spec[key], list):
-                found += [spec[key].lc.item(at)[0] for at in range(len(spec[key]))]
-    return found
+def _quote(node: Any) -> None:
+    """Quote what kubectl would take for no text, whoever wrote it plain."""
+    places = node.items() if isinstance(node, dict) else enumerate(node)
+    for place, value in list(places):
+        if isinstance(value, (dict, list)):
+            _quote(value)
+        elif type(value) is str and is_ambiguous(value):
+            node[place] = SingleQuotedScalarString(value)
+    for at, key in enumerate(list(node) if isinstance(node, dict) else ()):
+        if type(key) is str and is_ambiguous(key):
+            node.insert(at, SingleQuotedScalarString(key), node.pop(key))
 
 
 def kustomization(old: str, resources: Mapping[str, bool], path: Path) -> str:
@@ -87,7 +99,7 @@ def kustomization(old: str, resources: Mapping[str, bool], path: Path) -> str:
     Raises:
         FlowpolicyError: it is no YAML mapping with a list of resources.
     """
-    yaml = _yaml()
+    yaml = _yaml(old)
     try:
         body = yaml.load(old)
     except YAMLError as error:
