@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recommender.beside import Beside, beside
 from recommender.classify import METADATA
 from recommender.dialects import parse_policies
 from recommender.dialects.writers import Writer
@@ -19,7 +20,7 @@ from recommender.manifests import Manifest
 from recommender.minimise import Minimised, minimised
 from recommender.model import Policy
 from recommender.needs import Basis, Loss
-from recommender.policies import is_name, supporting
+from recommender.policies import PolicySet, is_name, supporting
 from recommender.propose import Proposal, Scope, propose
 from recommender.replay import Replayed, replay
 from recommender.rollout import audited
@@ -36,7 +37,8 @@ class Recommendation:
     `manifests` are those of each proposal, in their order; none where Kubernetes would not take
     its names. `policies` are what is read back from them, as they will enforce. `lost` are wanted
     edges for which the dialect has no words. `shortest` says how much shorter the proposals became,
-    where that was asked for. `window` says whether it was watched long enough.
+    where that was asked for. `window` says whether it was watched long enough. `beside` is what
+    policies in force do beside them, where these were given.
     """
 
     watched: Watched
@@ -51,6 +53,7 @@ class Recommendation:
     replayed: int
     denied: tuple[Replayed, ...]
     surplus: tuple[Surplus, ...]
+    beside: Beside | None = None
 
     @property
     def written(self) -> list[tuple[Proposal, tuple[dict[str, Any], ...]]]:
@@ -65,6 +68,7 @@ def recommendation(
     writer: Writer,
     thresholds: Thresholds | None = None,
     by: By | None = None,
+    given: PolicySet | None = None,
 ) -> Recommendation:
     """Propose for the watched cluster and check what is to be written against what was wanted.
 
@@ -74,6 +78,7 @@ def recommendation(
         writer: of the dialect.
         thresholds: of the window.
         by: makes the policies as short as they can be: one a `workload`, or shared by `role`.
+        given: policies in force to propose beside.
 
     Raises:
         PolicyError: the API server would refuse what is to be written.
@@ -104,6 +109,16 @@ def recommendation(
         denied=tuple(r for r in replayed if r.verdict.allow is not True),
         surplus=tuple(
             surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
+        ),
+        beside=None
+        if given is None
+        else beside(
+            policies,
+            [body for some in manifests for body in some],
+            given,
+            watched,
+            wanted,
+            [loss.row for loss in lost],
         ),
     )
 

@@ -23,7 +23,7 @@ from recommender.needs import Loss
 from recommender.policies import PolicySet
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
-from recommender.report import patterns
+from recommender.report import beside, patterns
 from recommender.report.comments import manifest_text
 
 INDEX = "recommendation.json"
@@ -175,6 +175,7 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             }
             for s in recommendation.surplus
         ],
+        **({"beside": beside.as_dict(recommendation.beside)} if recommendation.beside else {}),
         "review": [edge(row) for row in of_class(edges, "review")],
         "denied": [edge(row) for row in of_class(edges, "denied")],
         "rejected": [edge(row) for row in of_class(edges, "rejected")],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recommender.frames import of_class
 from recommender.recommend import Recommendation
-from recommender.report import patterns
+from recommender.report import beside, patterns
 from recommender.report.files import INDEX, window
 from recommender.report.lines import printable
 
@@ -45,6 +45,8 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
             for s in found.surplus
         ]
     )
+    if found.beside:
+        yield from beside.told(found.beside)
     for class_, title in (
         ("review", "waiting for a decision, nothing learned from them"),
         ("denied", "denied by policy, not learned"),
