@@ -59,7 +59,7 @@ def opened(judge: Evaluator, alone: Evaluator) -> dict[RuleAt, Opened]:
     def order(key: RuleAt) -> tuple[int, int, int]:
         return key.policy, DIRECTIONS.index(key.direction), key.rule
 
-    return {key: found[key] for key in sorted(found, key=order)}
+    return {key: found[key] for key in sorted(found, key=order) if found[key].pairs}
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,8 @@ class _Looking:
 
     @cached_property
     def peers(self) -> _Peers:
-        """Everybody, host-network pods aside: policies see their nodes."""
-        plain = self.judge.world.plain
-        own = {
-            name: tuple(end for end in ends if plain >> end & 1)
-            for name, ends in sorted(self.judge.ends.workloads.items())
-        }
-        names = {name: ends for name, ends in own.items() if ends}
+        """Everybody."""
+        names = dict(sorted(self.judge.ends.workloads.items()))
         sizes = [len(ends) for ends in names.values()]
         flat = self.grid.classes[[end for ends in names.values() for end in ends]]
         starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
@@ -136,7 +131,9 @@ class _Looking:
     def by_rule(self, workload: str, direction: Direction) -> dict[RuleAt, Ids]:
         """For each rule, the ports that it keeps open between a workload and every class."""
         found: dict[RuleAt, Ids] = {}
-        for kind in sorted(set(self.grid.classes[list(self.peers.names[workload])].tolist())):
+        plain = self.judge.world.plain  # host-network pods are no subjects of policies
+        ends = [end for end in self.peers.names[workload] if plain >> end & 1]
+        for kind in sorted(set(self.grid.classes[ends].tolist())) if ends else ():
             if (kind, direction) not in self._by_class:
                 self._by_class[kind, direction] = self._of_class(kind, direction)
             for key, row in self._by_class[kind, direction].items():
@@ -181,6 +178,7 @@ class _Looking:
 
         As in `Evaluator._against`: an allow that would have to go leaves its ports to the rules
         after it, and, where it is not in the proposals' tier and so can only pass, to later tiers.
+        In their tier a pass would have to go too: it leads around them.
         """
         passed = np.zeros_like(live)
         proposed = self.judge.policies[0].tier
@@ -188,11 +186,12 @@ class _Looking:
             for where, ports in self._matched(rule, subject, direction):
                 hit = np.zeros_like(live)
                 hit[where] = self._common(live[where], ports)
-                if rule.action == "allow":
+                within = policy.tier == proposed
+                if rule.action == "allow" or (within and rule.action == "pass"):
                     self._note(policy, rule, direction, hit, found)
                 else:
                     live = self._less(live, hit)
-                if rule.action == "pass" or (rule.action == "allow" and policy.tier != proposed):
+                if not within and rule.action != "deny":
                     passed = self._union(passed, hit)
         return passed if turn.default == "deny" else self._union(live, passed)
 
