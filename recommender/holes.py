@@ -18,7 +18,16 @@ from recommender.addresses import text
 from recommender.connectivity import Beyond, Connection, Range, beyond, ranges
 from recommender.evaluate import Evaluator
 from recommender.matrix import Ids, Numbers, mapped
-from recommender.model import ALL_PORTS, DIRECTIONS, NO_PORTS, Direction, Policy, PortSet, Rule
+from recommender.model import (
+    ALL_PORTS,
+    DIRECTIONS,
+    NO_PORTS,
+    PORT_PROTOCOLS,
+    Direction,
+    Policy,
+    PortSet,
+    Rule,
+)
 from recommender.tiers import KUBERNETES, Turn
 from recommender.universe import Mask, bits
 
@@ -105,7 +114,8 @@ class _Looking:
         """The ports that are open beyond, from every class to every class."""
         # What NetworkPolicies alone do to ICMP and the like, their API leaves open.
         only = all(policy.ref.api == KUBERNETES for policy in self.judge.policies)
-        told = ALL_PORTS if only else self.judge.acting.everything
+        plain = PortSet.of({name: ALL_PORTS.intervals(name) for name in PORT_PROTOCOLS})
+        told = plain if only else self.judge.acting.everything
 
         def number(found: int) -> int:
             return self.ports.of(self.grid.allowed(found) & told)

@@ -374,7 +374,7 @@ def test_the_changes_are_files_apart_that_leave_the_proposals_alone(
     text = run(
         *asked, "--out", tmp_path / "out", "--with", given, "--changes", tmp_path / "changes"
     )
-    assert "NetworkPolicy payments/gateway spec.egress[0]: 3 pairs stay open" in text
+    assert "NetworkPolicy payments/gateway spec.egress[0]: 4 pairs stay open" in text
     assert "6 wanted edges (972 connections) came through it" in text
     for path in (tmp_path / "plain").rglob("*.yaml"):
         same = tmp_path / "out" / path.relative_to(tmp_path / "plain")
