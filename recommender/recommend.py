@@ -97,8 +97,10 @@ def recommendation(
     manifests = tuple(bodies for _, bodies in rendered)
     policies = _read_back(proposals, manifests, inventory, writer.assumed)
     judge = evaluator(policies, inventory, told=watched.known, staged=True)
-    unsaid = {id(loss.row) for loss in lost}
+    lost_rows = [loss.row for loss in lost]
+    unsaid = set(map(id, lost_rows))
     replayed = list(replay(judge, [row for row in wanted if id(row) not in unsaid]))
+    bodies = [body for some in manifests for body in some]
     return Recommendation(
         watched=watched,
         window=window_of(watched, thresholds),
@@ -115,16 +117,7 @@ def recommendation(
         surplus=tuple(
             surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
         ),
-        beside=None
-        if given is None
-        else beside(
-            policies,
-            [body for some in manifests for body in some],
-            given,
-            watched,
-            wanted,
-            [loss.row for loss in lost],
-        ),
+        beside=beside(policies, bodies, given, watched, wanted, lost_rows) if given else None,
     )
 
 
