@@ -139,11 +139,12 @@ class Acting:
         return numbers - ports.not_numbers
 
 
-def acting(world: Universe, policies: Sequence[Policy]) -> Acting:
-    """These policies over these ends."""
+def acting(world: Universe, policies: Sequence[Policy], beside: Sequence[Policy] = ()) -> Acting:
+    """These policies over these ends; `beside` may name protocols that count too."""
     subjects = [(policy, world.selected(policy.subject).sure) for policy in policies]
     subjects += [each for policy in policies for each in _doubtful(world, policy)]
-    rules = [rule for policy in policies for rule in (*policy.ingress, *policy.egress)]
+    both = (*policies, *beside)
+    rules = [rule for policy in both for rule in (*policy.ingress, *policy.egress)]
     said = [given for r in rules for given in (r.ports.numbers, r.ports.not_numbers)]
     mentioned = {name for given in said for name, _ in given.by_protocol}
     extras = {name: [(0, 0)] for name in mentioned if not ALL_PORTS.intervals(name)}

@@ -163,13 +163,13 @@ class Evaluator:
     def acting_rules(
         self, src: str, dst: str, protocol: str, port: int | None
     ) -> set[tuple[Ref, Direction, int]]:
-        """The rules that act on a connection, whatever the other end's policies say of it."""
+        """The rules that let a connection through at one end, whatever the other's policies say."""
         return {
             (why.policy, direction, why.rule)
             for s, d, asked in self._asked(src, dst, protocol, port)
             for direction in DIRECTIONS
             for why in self.walk(direction, s, d, asked)[1]
-            if why.policy is not None and why.rule is not None
+            if why.policy is not None and why.rule is not None and why.action != "deny"
         }
 
     def permitted(self, src: str, dst: str) -> tuple[PortSet, PortSet]:
@@ -391,9 +391,10 @@ def evaluator(
         host_network: what host-network pods are to policies. The API leaves it open; nearly every
             network sees their nodes' addresses only, some govern them like other pods.
         beside: policies of another evaluator to compare with; the address space is then cut
-            for these too, so that both have the same ends.
+            for these too, so that both have the same ends and protocols.
     """
-    world = universe(inventory, [*policies, *beside], told or Known(), host_network)
+    others = tuple(beside)
+    world = universe(inventory, [*policies, *others], told or Known(), host_network)
     chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
     placed = place(chosen)
-    return Evaluator(acting(world, placed), ends(world))
+    return Evaluator(acting(world, placed, others), ends(world))

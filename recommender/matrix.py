@@ -110,6 +110,11 @@ class Matrix:
         fates = np.unique(self._side(subject, direction)).tolist()
         return {self._fates.values[fate].outcome() for fate in fates}
 
+    def let_through(self, subject: int, direction: Direction, ports: Numbers[PortSet]) -> Ids:
+        """The ports that the policies of a subject surely allow to every class, by number."""
+        side = self._side(subject, direction)
+        return mapped(side, lambda fate: ports.of(self._fates.values[fate].outcome()[0]))
+
     def subjects(self, direction: Direction) -> Iterator[tuple[int, tuple[Turn, ...]]]:
         """One subject for each distinct row of one direction, with the turns of its policies."""
         seen: set[int] = set()

@@ -60,17 +60,18 @@ def read_policies(
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]
     if staged:
         given = [Manifest(manifest.place, audited(manifest.body)) for manifest in given]
-    return _policy_set(given, problems, inventory)
+    return policy_set(given, inventory, problems)
 
 
 def in_force(inventory: Inventory) -> PolicySet:
     """The policies among the inventory's own objects."""
-    return _policy_set(inventory.manifests, [], inventory)
+    return policy_set(inventory.manifests, inventory)
 
 
-def _policy_set(
-    given: Sequence[Manifest], problems: list[Problem], inventory: Inventory
+def policy_set(
+    given: Sequence[Manifest], inventory: Inventory, problems: Sequence[Problem] = ()
 ) -> PolicySet:
+    """The policies of these objects; `problems` are what went wrong in reading them."""
     own, not_applied = _applied(given)
     problems = [*problems, *not_applied]
     found = parse_policies([*supporting(own, inventory), *own], inventory)
@@ -94,14 +95,14 @@ def _applied(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[Proble
     standing: dict[Identity, Manifest] = {}
     problems: list[Problem] = []
     for manifest in manifests:
-        identity = _identity(manifest)
-        group, kind, *named = identity
+        name = identity(manifest)
+        group, kind, *named = name
         if group in POLICY_GROUPS and not all(map(is_name, named)):
             message = f"a {kind} that the API server refuses for its name, {'/'.join(named)!r}"
             problems.append(Problem(manifest.place, message))
             continue
-        was = standing.pop(identity, None)
-        standing[identity] = manifest
+        was = standing.pop(name, None)
+        standing[name] = manifest
         if was is not None and was != manifest:
             message = f"{kind} {named[-1]} stands again at {manifest.place}, and the last counts"
             problems.append(Problem(was.place, message))
@@ -111,7 +112,7 @@ def _applied(manifests: Sequence[Manifest]) -> tuple[list[Manifest], list[Proble
 Identity = tuple[str, str, str, str]
 
 
-def _identity(manifest: Manifest) -> Identity:
+def identity(manifest: Manifest) -> Identity:
     """API group, kind, namespace and name; versions of one group are the same object."""
     body, meta = manifest.body, manifest.body["metadata"]
     group = str(body.get("apiVersion") or "").partition("/")[0].removeprefix("crd.")
@@ -125,7 +126,7 @@ def is_name(text: str) -> bool:
 
 def supporting(own: Sequence[Manifest], inventory: Inventory) -> Iterator[Manifest]:
     """The inventory's tiers, sets and groups, less those that `own` holds."""
-    given = {_identity(manifest) for manifest in own}
+    given = {identity(manifest) for manifest in own}
     for manifest in inventory.manifests:
-        if manifest.body["kind"] in SUPPORTING and _identity(manifest) not in given:
+        if manifest.body["kind"] in SUPPORTING and identity(manifest) not in given:
             yield manifest

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recommender.beside import Beside, beside
 from recommender.classify import METADATA
 from recommender.dialects import parse_policies
 from recommender.dialects.writers import Writer
@@ -15,11 +16,12 @@ from recommender.evaluate import evaluator
 from recommender.fewest import By
 from recommender.frames import of_class
 from recommender.inventory import Inventory
+from recommender.limits import too_large, unnamed
 from recommender.manifests import Manifest
 from recommender.minimise import Minimised, minimised
 from recommender.model import Policy
 from recommender.needs import Basis, Loss
-from recommender.policies import is_name, supporting
+from recommender.policies import PolicySet, supporting
 from recommender.propose import Proposal, Scope, propose
 from recommender.replay import Replayed, replay
 from recommender.rollout import audited
@@ -33,10 +35,11 @@ from recommender.window import Window
 class Recommendation:
     """Proposals with the proof: how many wanted edges were replayed, and what else opens.
 
-    `manifests` are those of each proposal, in their order; none where Kubernetes would not take
-    its names. `policies` are what is read back from them, as they will enforce. `lost` are wanted
-    edges for which the dialect has no words. `shortest` says how much shorter the proposals became,
-    where that was asked for. `window` says whether it was watched long enough.
+    `manifests` are those of each proposal, in their order; none where `refusals` says why the API
+    server would not take them. `policies` are what is read back from them, as they will enforce.
+    `lost` are wanted edges for which the dialect has no words. `shortest` says how much shorter the
+    proposals became, where that was asked for. `window` says whether it was watched long enough.
+    `beside` is what policies in force do beside them, where these were given.
     """
 
     watched: Watched
@@ -45,12 +48,14 @@ class Recommendation:
     writer: Writer
     proposals: tuple[Proposal, ...]
     shortest: Minimised | None
+    refusals: tuple[str, ...]
     manifests: tuple[tuple[dict[str, Any], ...], ...]
     policies: tuple[Policy, ...]
     lost: tuple[Loss, ...]
     replayed: int
     denied: tuple[Replayed, ...]
     surplus: tuple[Surplus, ...]
+    beside: Beside | None = None
 
     @property
     def written(self) -> list[tuple[Proposal, tuple[dict[str, Any], ...]]]:
@@ -65,6 +70,7 @@ def recommendation(
     writer: Writer,
     thresholds: Thresholds | None = None,
     by: By | None = None,
+    given: PolicySet | None = None,
 ) -> Recommendation:
     """Propose for the watched cluster and check what is to be written against what was wanted.
 
@@ -74,6 +80,7 @@ def recommendation(
         writer: of the dialect.
         thresholds: of the window.
         by: makes the policies as short as they can be: one a `workload`, or shared by `role`.
+        given: policies in force to propose beside.
 
     Raises:
         PolicyError: the API server would refuse what is to be written.
@@ -85,11 +92,15 @@ def recommendation(
     found, lost = propose(wanted, scope, basis, apart=by is not None)
     shortest = minimised(found, basis, by=by) if by else None
     proposals = shortest.proposals if shortest else tuple(found)
-    manifests = tuple(tuple(writer.render(p.policy)) if _takes(p) else () for p in proposals)
+    rendered = [_rendered(proposal, writer) for proposal in proposals]
+    refusals = tuple(why for why, _ in rendered)
+    manifests = tuple(bodies for _, bodies in rendered)
     policies = _read_back(proposals, manifests, inventory, writer.assumed)
     judge = evaluator(policies, inventory, told=watched.known, staged=True)
-    unsaid = {id(loss.row) for loss in lost}
+    lost_rows = [loss.row for loss in lost]
+    unsaid = set(map(id, lost_rows))
     replayed = list(replay(judge, [row for row in wanted if id(row) not in unsaid]))
+    bodies = [body for some in manifests for body in some]
     return Recommendation(
         watched=watched,
         window=window_of(watched, thresholds),
@@ -97,6 +108,7 @@ def recommendation(
         writer=writer,
         proposals=proposals,
         shortest=shortest,
+        refusals=refusals,
         manifests=manifests,
         policies=tuple(policies),
         lost=tuple(lost),
@@ -105,6 +117,7 @@ def recommendation(
         surplus=tuple(
             surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
         ),
+        beside=beside(policies, bodies, given, watched, wanted, lost_rows) if given else None,
     )
 
 
@@ -116,9 +129,13 @@ def _closed(watched: Watched) -> frozenset[str]:
     return frozenset({*METADATA, *inside, *(str(one) for some in named for one in some)})
 
 
-def _takes(proposal: Proposal) -> bool:
-    """Whether Kubernetes takes the proposal's names, which flows alone may have told."""
-    return is_name(proposal.namespace) and is_name(proposal.policy.ref.name)
+def _rendered(proposal: Proposal, writer: Writer) -> tuple[str, tuple[dict[str, Any], ...]]:
+    """Why a proposal is not written, or else its manifests."""
+    if why := unnamed(proposal.namespace, proposal.policy.ref.name):
+        return why, ()
+    bodies = tuple(writer.render(proposal.policy))
+    why = too_large(bodies)
+    return why, () if why else bodies
 
 
 def _read_back(

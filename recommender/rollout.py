@@ -77,6 +77,11 @@ def enforce(body: dict[str, Any]) -> None:
             del spec[SOFT]
 
 
+def enforcing(kind: str) -> str:
+    """The kind that a policy has once it enforces."""
+    return ENFORCING.get(kind, kind)
+
+
 def identity(body: dict[str, Any]) -> Identity:
     """API group, kind, namespace and name of an object."""
     meta, group = body["metadata"], str(body.get("apiVersion")).partition("/")[0]

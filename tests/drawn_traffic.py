@@ -1,6 +1,5 @@
 """Small clusters with the wanted edges between their workloads, as hypothesis draws them."""
 
-import random
 from typing import Any
 
 from cluster_objects import inventory, manifest, pod, workload
@@ -120,29 +119,3 @@ def traffic(draw: st.DrawFn, most: int = 6) -> tuple[Inventory, list[Edge]]:
             if client != server
         }
     return world, sorted(edges)
-
-
-def alike(seed: int, count: int = 8) -> tuple[Inventory, list[Edge]]:
-    """Workloads of a few roles, most labelled so, whose calls follow the roles with some gaps."""
-    rng = random.Random(seed)
-    spaces = rng.sample(sorted(SPACES), rng.randint(1, 3))
-    roles = rng.randint(1, 4)
-    objects = [namespace(name, labels) for name, labels in SPACES.items()]
-    members: dict[int, list[str]] = {role: [] for role in range(roles)}
-    for number in range(count):
-        role, space = rng.randrange(roles), rng.choice(spaces)
-        labels = {"app": f"w{number}"}
-        if rng.random() < 0.7:
-            labels["role"] = "abcd"[role]
-        if rng.random() < 0.3:
-            labels["zone"] = rng.choice("xy")
-        objects.append(workload(f"w{number}", labels, namespace=space, match={"app": f"w{number}"}))
-        members[role].append(f"{space}/Deployment/w{number}")
-    edges = set()
-    for _ in range(rng.randint(2, 6)):
-        ends = [*members.values(), rng.sample(ADDRESSES, 2)]
-        clients, servers = members[rng.randrange(roles)], rng.choice(ends)
-        protocol, port = rng.choice(PORTS)
-        edges |= {(c, s, protocol, port) for c in clients for s in servers if c != s}
-    kept = sorted(edge for edge in edges if rng.random() > 0.05)
-    return inventory(*objects), kept

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from clusters import APPLICATIONS, application
 from real_cluster import BINARIES, IS_BUILT, ROOT, RealCluster, running
 
 from recommender import cluster as client
@@ -209,45 +210,51 @@ def dialects(cluster: RealCluster) -> RealCluster:
     return cluster
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["kubernetes"],
-        ["cilium"],
-        ["calico"],
-        ["calico", "--rollout", "staged"],
-        ["cilium", "--rollout", "audit"],
-    ],
-    ids="-".join,
+FORMS = (
+    ["kubernetes"],
+    ["kubernetes", "--by", "role"],
+    ["cilium"],
+    ["cilium", "--rollout", "audit"],
+    ["calico"],
+    ["calico", "--rollout", "staged"],
 )
+
+
+def sample() -> tuple[Path, Path]:
+    """The flows and the inventory of the samples."""
+    return ROOT / "data" / "samples" / "hubble", ROOT / "data" / "samples" / "inventory.yaml"
+
+
+def of_application(name: str, folder: Path) -> tuple[Path, Path]:
+    """The flows and the inventory of a public application."""
+    cluster, simulation = application(name)
+    (folder / "flows.log").write_text("\n".join(simulation.hubble()) + "\n")
+    (folder / "inventory.yaml").write_text(yaml.safe_dump_all(cluster.objects))
+    return folder / "flows.log", folder / "inventory.yaml"
+
+
+@pytest.mark.parametrize("name", ["the samples", *APPLICATIONS])
 def test_the_api_server_accepts_the_proposals_of_every_dialect(
-    words: list[str], dialects: RealCluster, tmp_path: Path
+    name: str, dialects: RealCluster, tmp_path: Path
 ) -> None:
-    store, out = tmp_path / "store", tmp_path / "policies"
-    sample = ROOT / "data" / "samples"
-    for line in (
-        ["ingest", sample / "hubble", "--store", store, "--workers", "1"],
-        [
-            "recommend",
-            "--store",
-            store,
-            "--inventory",
-            sample / "inventory.yaml",
-            "--out",
-            out,
-            "--dialect",
-            *words,
-        ],
-    ):
+    flows, objects = sample() if name == "the samples" else of_application(name, tmp_path)
+    store, files = tmp_path / "store", list[Path]()
+    lines = [["ingest", flows, "--store", store, "--workers", "1"]]
+    for number, words in enumerate(FORMS):
+        asked = ["--store", store, "--inventory", objects, "--dialect", *words]
+        beside = ["--with", "inventory", "--changes", tmp_path / f"changes-{number}"]
+        lines.append(["recommend", *asked, "--out", tmp_path / f"out-{number}", *beside])
+    for line in lines:
         result = CliRunner().invoke(group, [*map(str, line)])
         assert result.exit_code == 0, result.output
-    files = [path for folder in out.iterdir() if folder.is_dir() for path in folder.glob("*.yaml")]
+    for folder in [*tmp_path.glob("out-*"), *tmp_path.glob("changes-*")]:
+        files += folder.glob("*/*.yaml")
     for namespace in {path.parent.name for path in files}:
         create(dialects, "/api/v1/namespaces", {"metadata": {"name": namespace}})
     arguments = [word for path in sorted(files) for word in ("-f", path)]
     done = dialects.kubectl("apply", "--dry-run=server", "--validate=strict", *arguments)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(server dry run)") >= len(files) > 0
+    assert done.stdout.count("(server dry run)") >= len(files) > len(FORMS)
 
 
 def test_the_api_server_accepts_a_cluster_network_policy(

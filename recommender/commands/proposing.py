@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recommender.dialects.writers import Form
     from recommender.enough import Thresholds
     from recommender.fewest import By
+    from recommender.policies import PolicySet
     from recommender.recommend import Recommendation
 
 _OPTIONS = (
@@ -63,6 +64,15 @@ _OPTIONS = (
         help="Write the fewest rules that permit just the same: one policy a workload, or policies "
         "that workloads share. Without it, each workload has its own, as it was seen.",
     ),
+    click.option(
+        "--with",
+        "with_",
+        multiple=True,
+        metavar="PATH",
+        help="Propose beside the policies in force here, or, by the word `inventory`, among the "
+        "inventory's objects: tells which of their rules keep connections open that were not seen. "
+        "They are never changed. May be given several times.",
+    ),
     options.cluster,
     options.decisions,
     options.thresholds,
@@ -84,6 +94,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         open_addresses: int,
         learn_audited: bool,
         by: By | None,
+        with_: tuple[str, ...],
         cluster: str | None,
         decisions: str | None,
         thresholds: Thresholds,
@@ -110,7 +121,8 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
             open_addresses,
         )
         _say(watched, scope)
-        found = _proposed(watched, scope, writer(dialect, form), thresholds, by)
+        given = _in_force(with_, watched)
+        found = _proposed(watched, scope, writer(dialect, form), thresholds, by, given)
         return function(found=found, **rest)
 
     command = wrapped
@@ -132,14 +144,33 @@ def _say(watched: Any, scope: Any) -> None:
         options.say(f"namespace {name} is not in the inventory")
 
 
+def _in_force(paths: tuple[str, ...], watched: Any) -> PolicySet | None:
+    """The policies to propose beside; none where nobody asked."""
+    from recommender.policies import in_force
+
+    if "inventory" in paths:
+        if len(paths) > 1:
+            raise click.UsageError("--with inventory stands alone: give it, or paths")
+        found = in_force(watched.inventory)
+        for note in found.notes:
+            options.say(note)
+        return found
+    return options.read_policies(paths, watched.inventory) if paths else None
+
+
 def _proposed(
-    watched: Any, scope: Any, writer: Any, thresholds: Thresholds, by: By | None
+    watched: Any,
+    scope: Any,
+    writer: Any,
+    thresholds: Thresholds,
+    by: By | None,
+    given: PolicySet | None,
 ) -> Recommendation:
     from ingest.errors import FlowpolicyError
     from recommender.recommend import recommendation
 
     with progress.waiting("proposing, and replaying what was wanted"):
-        found = recommendation(watched, scope, writer, thresholds, by)
+        found = recommendation(watched, scope, writer, thresholds, by, given)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

@@ -23,7 +23,7 @@ from recommender.needs import Loss
 from recommender.policies import PolicySet
 from recommender.propose import Proposal, instant, named
 from recommender.recommend import Recommendation
-from recommender.report import patterns
+from recommender.report import beside, patterns
 from recommender.report.comments import manifest_text
 
 INDEX = "recommendation.json"
@@ -153,9 +153,9 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
         "roles": patterns.role_rows(watched.meaning.roles),
         "edges": classes,
         "policies": [
-            _policy(proposal, bool(manifests))
-            for proposal, manifests in zip(
-                recommendation.proposals, recommendation.manifests, strict=True
+            _policy(proposal, refused)
+            for proposal, refused in zip(
+                recommendation.proposals, recommendation.refusals, strict=True
             )
         ],
         "lost": [lost(loss) for loss in recommendation.lost],
@@ -175,6 +175,7 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             }
             for s in recommendation.surplus
         ],
+        **({"beside": beside.as_dict(recommendation.beside)} if recommendation.beside else {}),
         "review": [edge(row) for row in of_class(edges, "review")],
         "denied": [edge(row) for row in of_class(edges, "denied")],
         "rejected": [edge(row) for row in of_class(edges, "rejected")],
@@ -240,13 +241,14 @@ def lost(loss: Loss) -> dict[str, Any]:
     }
 
 
-def _policy(proposal: Proposal, written: bool) -> dict[str, Any]:
+def _policy(proposal: Proposal, refused: str) -> dict[str, Any]:
     policy = proposal.policy
     return {
         "namespace": proposal.namespace,
         "name": policy.ref.name,
         "workloads": [f"{key.kind}/{key.name}" for key in proposal.workloads],
-        "file": str(proposal_path(proposal)) if written else None,
+        "file": None if refused else str(proposal_path(proposal)),
+        "refused": refused or None,
         "seen": len(proposal.unseen) < len(proposal.units),
         "losses": list(proposal.losses),
         "rules": [

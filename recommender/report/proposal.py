@@ -9,6 +9,7 @@ from recommender.diff import Diff
 from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
+from recommender.report.beside import hole_text, uses_text
 from recommender.report.changes import lines
 from recommender.report.files import port_texts, window
 from recommender.report.lines import printable
@@ -64,6 +65,9 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
     yield from _list(f"Lost: {found.writer.dialect} has no words for it", lost, most)
     beyond = [f"{s.client} -> {s.server} {s.protocol}: {s.why}" for s in found.surplus]
     yield from _list("Permitted beyond what was seen", beyond, most)
+    if found.beside:
+        holes = [f"{hole_text(hole)}; {uses_text(hole)}" for hole in found.beside.holes]
+        yield from _list("Rules in force that keep connections open beside it", holes, most)
     yield from _evidence(found, most)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recommender.frames import of_class
+from recommender.limits import MOST_APPLIED_BYTES, largest
 from recommender.recommend import Recommendation
-from recommender.report import patterns
+from recommender.report import beside, patterns
 from recommender.report.files import INDEX, window
 from recommender.report.lines import printable
 
@@ -45,6 +46,8 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
             for s in found.surplus
         ]
     )
+    if found.beside:
+        yield from beside.told(found.beside)
     for class_, title in (
         ("review", "waiting for a decision, nothing learned from them"),
         ("denied", "denied by policy, not learned"),
@@ -63,9 +66,15 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     unseen = [f"{u.namespace}/{u.name}" for p in policies for u in p.unseen]
     if unseen:
         yield f"never seen in the window, so isolated altogether: {', '.join(unseen)}"
-    refused = len(found.proposals) - len(policies)
+    pairs = zip(found.proposals, found.refusals, strict=True)
+    refused = [f"{p.namespace}/{p.policy.ref.name}: {why}" for p, why in pairs if why]
     if refused:
-        yield f"not written, their names are not Kubernetes names: {refused}"
+        yield f"not written, the API server would not take them: {len(refused)}"
+        yield from _some(refused)
+    large = [p for p, bodies in found.written if largest(bodies) > MOST_APPLIED_BYTES]
+    if large:
+        yield f"too large for a plain `kubectl apply`, so use --server-side: {len(large)}"
+        yield from _some([f"{p.namespace}/{p.policy.ref.name}" for p in large])
 
 
 def _some(lines: Sequence[str]) -> Iterator[str]:
