@@ -182,21 +182,13 @@ class Extents:
 
     def within(self, namespace: str, terms: Terms) -> Mask | None:
         """The units of a namespace that bear all the terms; null where a unit is parted."""
-        near, borne, labels = self.spaces[namespace], self.borne(namespace), self.labels(namespace)
-        whole = True  # no unit is parted as far as is known
+        near, borne = self.spaces.get(namespace, 0), self.borne(namespace)
         for one in terms:
             if isinstance(one, In):
-                with_it = all_of_it = 0
+                with_it = 0
                 for value in one.values:
-                    item = one.key.removeprefix("pod:"), value
-                    with_it |= borne.get(item, 0)
-                    all_of_it |= labels.get(item, 0)
+                    with_it |= borne.get((one.key.removeprefix("pod:"), value), 0)
                 near &= with_it
-                whole = whole and with_it == all_of_it
-            else:
-                whole = False
-        if whole:
-            return near
         found = 0
         asked = And(terms)
         for number in bits(near):
