@@ -22,7 +22,7 @@ HOMES = {
     "sklearn": ("recommender.patterns",),
     "ibis": ("recommender.edges", "recommender.engines", "recommender.watch"),
     "duckdb": ("recommender.engines",),
-    "pyspark": ("ingest.spark", "ingest.executors"),
+    "pyspark": ("ingest.spark", "ingest.executors", "ingest.hadoop"),
     "py4j": ("ingest.spark",),
     "ruamel": ("recommender.report.",),
     "rich": ("recommender.commands.", "recommender.report."),

@@ -3,8 +3,10 @@
 On a standalone cluster with two workers, each of which may lose what it runs.
 """
 
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from click.testing import CliRunner
 from spark_cluster import Cluster, has_java, spark_cluster, state_of
 
 from ingest import sources
+from ingest.errors import SourceError, SparkError
 from ingest.load import load
 from recommender.cli import group
 from recommender.watch import watch
@@ -105,6 +108,29 @@ def test_a_store_that_spark_fills_has_the_files_of_one_filled_here(
     again = load([str(SAMPLES)], store, engine=cluster.url)
     assert files_of(store) == files_of(wanted)
     assert any("in the store already" in note for note in again.notes)
+
+
+def test_logs_are_read_where_hadoop_reads_compressed_or_not(
+    cluster: Cluster, tmp_path: Path, small_blocks: None
+) -> None:
+    logs, wanted, store = tmp_path / "logs", tmp_path / "wanted", tmp_path / "store"
+    shutil.copytree(SAMPLES / "calico", logs / "calico")
+    for number, file in enumerate(sorted((SAMPLES / "hubble").iterdir())):
+        data = file.read_bytes()
+        packed = logs / f"{number}.log.gz"
+        packed.write_bytes(data if file.suffix == ".gz" else gzip.compress(data, 1))
+    (logs / "README").write_text("no log\n")
+    here = load([str(logs)], wanted)
+    out = flowpolicy(
+        "ingest", f"file://{logs}", "--store", str(store), "--engine", cluster.url, "-o", "json"
+    )
+    assert json.loads(out)["rejects"] == here.rejects
+    for folder in ("flows", "blocks"):
+        assert files_of(store / folder) == files_of(wanted / folder)
+    with pytest.raises(SourceError, match="no such file, folder or glob"):
+        load([f"file://{logs}/*.none"], store, engine=cluster.url)
+    with pytest.raises(SparkError, match="nonsense"):
+        load(["nonsense://host/logs"], store, engine=cluster.url)
 
 
 def test_an_executor_that_is_killed_in_mid_job_takes_and_adds_nothing(
