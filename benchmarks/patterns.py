@@ -2,7 +2,7 @@
 
 `worlds.py` and `attacks.py` make the traffic, `baselines.py` has the methods compared with.
 
-    python -m benchmarks.patterns [roles|outliers|window|scale] ...
+    python -m benchmarks.patterns [roles|outliers|window|shuffles|scale] ...
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sklearn.metrics import (
 
 from benchmarks.attacks import ATTACKS, HOURS, Watched, hourly, watched
 from benchmarks.baselines import cloudcluster, hdbscan, isolation_forest, jaccard
+from benchmarks.shuffles import shuffles_table
 from benchmarks.worlds import KINDS, World, world
 from recommender.classify import classified
 from recommender.hours import folded, resolved
@@ -218,6 +219,7 @@ TABLES = {
     "roles": roles_table,
     "outliers": outliers_table,
     "window": window_table,
+    "shuffles": shuffles_table,
     "scale": scale_table,
 }
 
