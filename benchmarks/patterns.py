@@ -28,7 +28,7 @@ from benchmarks.baselines import cloudcluster, hdbscan, isolation_forest, jaccar
 from benchmarks.shuffles import shuffles_table
 from benchmarks.worlds import KINDS, World, world
 from recommender.classify import classified
-from recommender.hours import folded, resolved
+from recommender.hours import CLIENT, SERVER, folded, resolved
 from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import refined, roles, settled
@@ -162,12 +162,7 @@ def _foretold(seed: int, days: int, run: float, weekly: float) -> tuple[bool, bo
     return found.correlated, found.word.word == "ready", found.foretold, met
 
 
-_COLUMNS = [
-    f"{r}_{n}"
-    for r in ("client", "server")
-    for n in ("type", "namespace", "kind", "name", "address")
-]
-_COLUMNS += ["protocol", "port", "run"]
+_COLUMNS = [*CLIENT, *SERVER, "protocol", "port", "run"]
 
 
 def _activity(rng: Generator, edges: int, days: int, run: float, weekly: float) -> np.ndarray:
