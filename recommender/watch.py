@@ -15,7 +15,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from ingest.errors import StoreError
+from ingest.errors import SparkError, StoreError
 from ingest.store import Store, open_store
 from recommender.addresses import address
 from recommender.decisions import Decision
@@ -112,6 +112,7 @@ def watch(
     audited: bool = False,
     decisions: Sequence[Decision] = (),
     in_force: bool = False,
+    engine: str = DUCKDB,
 ) -> Watched:
     """Read the store's flows of one cluster as edges.
 
@@ -122,8 +123,10 @@ def watch(
         audited: take traffic that policy would have denied (audit mode) as wanted.
         decisions: of people, which come before all else.
         in_force: let an edge wait for review where a policy of the inventory denies it.
+        engine: what reads the flows (see `engines.connected`).
 
     Raises:
+        SparkError: the engine is a cluster of Spark that can't do it.
         StoreError: no store, one with a damaged file, or several clusters and none named.
         InventoryError: an inventory path cannot be read.
     """
@@ -132,7 +135,7 @@ def watch(
     def read(chosen: str, flows: ir.Table, backend: ibis.BaseBackend) -> _Folded:
         return _folded(chosen, known, flows, backend)
 
-    folded = _reading(store, cluster, read)
+    folded = _reading(store, cluster, read, engine)
     found = meaning(
         folded.hourly, folded.inventory, audited=audited, decisions=decisions, in_force=in_force
     )
@@ -176,10 +179,12 @@ def _reading(store: str | Path, cluster: str | None, read: Reader[T], engine: st
         try:
             with connected(engine) as backend:
                 return read(chosen, flows_of(opened, chosen, backend), backend)
-        except EngineError as error:
+        except (EngineError, SparkError) as error:
             # Files are replaced and joined while others read: then they are read anew.
             if attempt + 1 < _ATTEMPTS and _state(opened) != state:
                 continue
+            if isinstance(error, SparkError):
+                raise
             raise _unreadable(store, error) from error
     raise AssertionError
 

@@ -39,6 +39,23 @@ cluster = click.option(
     "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
 )
 
+
+def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value != "duckdb" and not value.startswith("spark://"):
+        raise click.BadParameter(f"{value!r} is neither duckdb nor spark://HOST:PORT.")
+    return value
+
+
+engine = click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    callback=_engine,
+    help="What reads the flows: duckdb, in this process, or spark://HOST:PORT, a cluster of Apache "
+    "Spark.",
+)
+
 decisions = click.option(
     "--decisions",
     metavar="FILE",
