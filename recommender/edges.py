@@ -195,11 +195,12 @@ def _asked_port(flows: ir.Table) -> ir.Value:
 def _who_is(table: ir.Table, ends: ir.Table, end: str, role: str) -> ir.Table:
     """The table with one end named: WHO columns of its role in the place of END columns."""
     who = ends.rename({f"{role}_{name}": f"is_{name}" for name in WHO})
-    # Null means "not given" and must find its like, hence identical_to.
+    # Null means "not given" and must find its like, hence identical_to; of the cluster too, or an
+    # engine would conclude that both tables of ends have it in common, and pair all with all.
     joined = table.join(
         who,
         [
-            table.cluster == who.record_cluster,
+            table.cluster.identical_to(who.record_cluster),
             *(table[f"{end}_{name}"].identical_to(who[name]) for name in END),
         ],
     )

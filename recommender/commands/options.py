@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.errors import FlowpolicyError
-from recommender.report.lines import printable
+from recommender.report.lines import folded, printable
 
 if TYPE_CHECKING:
     from recommender.decisions import Decision
@@ -245,8 +246,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def tell(line: str) -> None:
-    """One line for people, on standard output."""
-    click.echo(printable(line))
+    """One line for people, on standard output; a terminal gets it in lines that fit it."""
+    shown = printable(line)
+    if sys.stdout.isatty():
+        shown = folded(shown, shutil.get_terminal_size().columns)
+    click.echo(shown)
 
 
 def say(line: str) -> None:
