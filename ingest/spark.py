@@ -7,10 +7,11 @@ Spark looks for it, in `spark-defaults.conf` of $SPARK_CONF_DIR.
 from __future__ import annotations
 
 import re
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -44,6 +45,8 @@ _TYPES = {
     pa.date32(): "DATE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP",
 }
+_LONGEST_ERROR = 500
+_SECONDS = 10  # for a master to answer
 _GLOB = re.compile(r"([\\*?\[\]{},^])")
 
 
@@ -55,7 +58,8 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         master: `spark://HOST:PORT`.
 
     Raises:
-        SparkError: pyspark or Java is missing, or what was asked of the cluster inside failed.
+        SparkError: pyspark or Java is missing, no master answers, or what was asked of the cluster
+            inside failed.
     """
     with warnings.catch_warnings():
         # Nothing here goes through pandas on its way to or from Spark.
@@ -76,6 +80,7 @@ def _opened(master: str) -> SparkSession:
         raise SparkError(
             f"{master}: pyspark is missing; install it with `pip install 'flowpolicy[spark]'`."
         ) from error
+    _check(master)
     try:
         with _as_spark_error(master):
             session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
@@ -90,6 +95,19 @@ def _opened(master: str) -> SparkSession:
     return session
 
 
+def _check(master: str) -> None:
+    """See that a master listens: Spark itself tries for minutes, and ends in a trace."""
+    for one in master.removeprefix(SCHEME).split(","):
+        host, _, port = one.rpartition(":")
+        with suppress(OSError, ValueError, OverflowError):
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+            return
+    raise SparkError(
+        f"{master}: no master of Spark answers there; check the host and the port, and see that it "
+        "runs."
+    )
+
+
 @contextmanager
 def _as_spark_error(master: str) -> Iterator[None]:
     """While the cluster is spoken to: its errors in one sentence."""
@@ -101,9 +119,16 @@ def _as_spark_error(master: str) -> Iterator[None]:
     except PySparkRuntimeError:
         raise
     except (Py4JError, PySparkException) as error:
-        cause = getattr(error, "java_exception", None)
-        first = str(cause or error).strip().splitlines()[0]
-        raise SparkError(f"{master}: {first[:500]}") from error
+        raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, without the trace."""
+    lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
+    # Of a trace of Python's the error itself is the last line, of one of Java's the first.
+    is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)
+    last = next(line for line in reversed(lines) if line and not line[0].isspace())
+    return f"a worker says {last}" if is_python else lines[0]
 
 
 def view_of(table: pa.Table, name: str) -> None:

@@ -6,8 +6,10 @@ On a standalone cluster with two workers, each of which may lose what it runs.
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -133,6 +135,35 @@ def test_logs_are_read_where_hadoop_reads_compressed_or_not(
         load(["nonsense://host/logs"], store, engine=cluster.url)
 
 
+def test_a_run_on_spark_writes_the_policies_of_a_run_here(cluster: Cluster, tmp_path: Path) -> None:
+    written = []
+    for engine in ("duckdb", cluster.url):
+        folder = tmp_path / str(len(written))
+        config = {
+            "schema": "flowpolicy/run/1",
+            "store": str(folder / "store"),
+            "inventory": [str(INVENTORY)],
+            "engine": engine,
+            "ingest": {"sources": [str(SAMPLES / "hubble")]},
+            "recommend": {"out": str(folder / "policies")},
+        }
+        (tmp_path / "run.json").write_text(json.dumps(config))
+        flowpolicy("run", "--config", str(tmp_path / "run.json"))
+        written.append(files_of(folder / "policies"))
+    assert written[0] == written[1]
+
+
+def test_what_workers_lack_is_said_in_one_sentence(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    monkeypatch.setenv("PYSPARK_PYTHON", str(bare))
+    with pytest.raises(SparkError, match=r"worker says ModuleNotFoundError: No module named '\w+'"):
+        load([str(SAMPLES / "calico")], tmp_path / "store", engine=cluster.url)
+
+
 def test_an_executor_that_is_killed_in_mid_job_takes_and_adds_nothing(
     cluster: Cluster, tmp_path: Path, small_blocks: None
 ) -> None:
@@ -183,19 +214,39 @@ def test_a_task_that_fails_or_runs_twice_puts_each_block_in_place_once(
     assert files_of(store) == files_of(wanted)
 
 
+@pytest.mark.parametrize("words", [["--engine", "sparky"], ["--engine", "spark://h:1", "--follow"]])
+def test_an_engine_that_cannot_do_it_is_refused(words: list[str], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    result = CliRunner().invoke(group, ["ingest", str(SAMPLES), "--store", str(store), *words])
+    assert result.exit_code == 2
+    assert "spark://" in result.output
+    assert not store.exists()
+
+
+def test_a_master_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
+    for place in ("127.0.0.1:1", "[::1]:1,127.0.0.1:1", "nobody"):
+        with pytest.raises(SparkError, match=f"{re.escape(place)}: no master of Spark answers"):
+            load([str(SAMPLES)], tmp_path / "store", engine=f"spark://{place}")
+
+
 def test_without_java_or_pyspark_one_sentence_says_what_is_missing(tmp_path: Path) -> None:
-    load([str(SAMPLES / "calico")], tmp_path / "store")
-    words = ["edges", "--store", str(tmp_path / "store"), "--engine", "spark://127.0.0.1:1"]
-    bare = {"PATH": "/usr/bin:/bin", "JAVA_HOME": str(tmp_path)}
     code = "from recommender.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=bare, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "needs Java 17 or 21" in done.stderr.splitlines()[-1]
-    hidden = f"import sys; sys.modules['pyspark'] = None; {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", hidden, *words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "pip install 'flowpolicy[spark]'" in done.stderr
+    without_pyspark = f"import sys; sys.modules['pyspark'] = None; {code}"
+    without_java = {"PATH": "/usr/bin:/bin", "JAVA_HOME": str(tmp_path)}
+    load([str(SAMPLES / "calico")], tmp_path / "store")
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        url = f"spark://127.0.0.1:{master.getsockname()[1]}"
+        for said, program, env in (
+            ("pip install 'flowpolicy[spark]'", without_pyspark, None),
+            ("needs Java 17 or 21", code, without_java),
+        ):
+            words = ["edges", "--store", str(tmp_path / "store"), "--engine", url]
+            done = subprocess.run(
+                [sys.executable, "-c", program, *words],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert said in done.stderr.splitlines()[-1]
