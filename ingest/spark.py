@@ -74,21 +74,14 @@ def spark_session(master: str) -> Iterator[SparkSession]:
 
 def _opened(master: str) -> SparkSession:
     try:
-        from pyspark.errors import PySparkRuntimeError
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SparkError(
             f"{master}: pyspark is missing; install it with `pip install 'flowpolicy[spark]'`."
         ) from error
     _check(master)
-    try:
-        with _as_spark_error(master):
-            session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
-    except PySparkRuntimeError as error:
-        raise SparkError(
-            f"{master}: Spark needs Java 17 or 21 on this machine and it does not start; install "
-            "it (Debian: openjdk-17-jre-headless), or set JAVA_HOME to where it is."
-        ) from error
+    with _as_spark_error(master):
+        session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
     context = session.sparkContext
     if context.pythonExec == "python3":  # nobody said in $PYSPARK_PYTHON which one
         context.pythonExec = context.getConf().get("spark.pyspark.python") or sys.executable
@@ -112,18 +105,21 @@ def _check(master: str) -> None:
 def _as_spark_error(master: str) -> Iterator[None]:
     """While the cluster is spoken to: its errors in one sentence."""
     from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException, PySparkRuntimeError
+    from pyspark.errors import PySparkException
 
     try:
         yield
-    except PySparkRuntimeError:
-        raise
     except (Py4JError, PySparkException) as error:
         raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
 
 
 def _sentence(error: Exception) -> str:
     """What went wrong, without the trace."""
+    if "JAVA_GATEWAY_EXITED" in str(error):
+        return (
+            "Spark needs Java 17 or 21 on this machine and it does not start; install it (Debian: "
+            "openjdk-17-jre-headless), or set JAVA_HOME to where it is."
+        )
     lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
     # Of a trace of Python's the error itself is the last line, of one of Java's the first.
     is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)

@@ -1,7 +1,6 @@
 """A standalone cluster of Apache Spark on loopback: a master and two workers, as a site has them."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -144,11 +143,3 @@ def _is_executor(pid: int) -> bool:
         return b"CoarseGrainedExecutorBackend" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-
-
-def state_of(pid: int) -> str:
-    """As in proc(5); `gone` where there is no such process."""
-    try:
-        return re.split(r"\) ", Path(f"/proc/{pid}/stat").read_text())[-1][0]
-    except OSError:
-        return "gone"

@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from spark_cluster import Cluster, has_java, spark_cluster, state_of
+from spark_cluster import Cluster, has_java, spark_cluster
 
 from ingest import sources
 from ingest.errors import SourceError, SparkError
@@ -53,6 +53,18 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "BLOCK", 512 << 10)
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> str:
+    """Logs that executors read themselves, one of them with lines that are not understood."""
+    logs = tmp_path / "plain"
+    logs.mkdir()
+    for file in sorted((SAMPLES / "hubble").iterdir()):
+        (logs / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    with (logs / "node-2.jsonl").open("ab") as log:
+        log.write(b'{"flow": 1}\n{"flow"')
+    return str(logs)
+
+
 def files_of(store: Path) -> dict[str, bytes]:
     """Every file of a store but its locks, by its path; what is left aside counts."""
     return {
@@ -60,6 +72,25 @@ def files_of(store: Path) -> dict[str, bytes]:
         for file in sorted(store.rglob("*"))
         if file.is_file() and file.suffix != ".lock" and file.name != "lock"
     }
+
+
+@contextmanager
+def meanwhile(store: Path, act: Callable[[], bool]) -> Iterator[None]:
+    """Act once a block was read and not all of them, again until it says that it could."""
+    is_over = threading.Event()
+
+    def wait() -> None:
+        while not is_over.wait(0.01):
+            if list(store.glob("tmp/*/*")) and act():
+                return
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def flowpolicy(*words: str) -> str:
@@ -165,51 +196,46 @@ def test_what_workers_lack_is_said_in_one_sentence(
 
 
 def test_an_executor_that_is_killed_in_mid_job_takes_and_adds_nothing(
-    cluster: Cluster, tmp_path: Path, small_blocks: None
+    cluster: Cluster, tmp_path: Path, small_blocks: None, plain: str
 ) -> None:
     wanted, store = tmp_path / "wanted", tmp_path / "store"
-    load([str(SAMPLES / "hubble")], wanted)
+    load([plain], wanted)
     killed: list[int] = []
 
-    def kill() -> None:
-        while not list(store.glob("tmp/*/*")):  # a block was read, and not all of them
-            time.sleep(0.01)
-        killed.append(cluster.executors()[0])
-        os.kill(killed[0], signal.SIGKILL)
+    def kill() -> bool:
+        killed.extend(cluster.executors()[:1])
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        return bool(killed)
 
     before = cluster.executors_ever()
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    load([str(SAMPLES / "hubble")], store, engine=cluster.url)
-    killer.join(60)
+    with meanwhile(store, kill):
+        load([plain], store, engine=cluster.url)
     assert killed
     assert cluster.executors_ever() > before + 2  # another one came in its place
     assert files_of(store) == files_of(wanted)
 
 
 def test_a_task_that_fails_or_runs_twice_puts_each_block_in_place_once(
-    cluster: Cluster, tmp_path: Path, small_blocks: None
+    cluster: Cluster, tmp_path: Path, small_blocks: None, plain: str
 ) -> None:
     wanted, store = tmp_path / "wanted", tmp_path / "store"
-    load([str(SAMPLES / "hubble")], wanted)
+    load([plain], wanted)
     hit: list[int] = []
 
-    def stop_one_and_kill_another() -> None:
-        while not list(store.glob("tmp/*/*")) or len(cluster.parsers()) < 2:
-            time.sleep(0.01)
-        slow, failing = cluster.parsers()
-        os.kill(slow, signal.SIGSTOP)  # until the same block is read elsewhere
-        os.kill(failing, signal.SIGKILL)  # its task fails, and is tried again
-        hit.extend([slow, failing])
+    def stop_one_and_kill_another() -> bool:
+        hit.extend(cluster.parsers() if len(cluster.parsers()) == 2 else [])
+        for pid, number in zip(hit, (signal.SIGSTOP, signal.SIGKILL), strict=False):
+            os.kill(pid, number)  # until its block is read elsewhere; so that it is tried again
+        return bool(hit)
 
-    thread = threading.Thread(target=stop_one_and_kill_another, daemon=True)
-    thread.start()
     try:
-        load([str(SAMPLES / "hubble")], store, engine=cluster.url)
+        with meanwhile(store, stop_one_and_kill_another):
+            load([plain], store, engine=cluster.url)
     finally:
-        thread.join(60)
-        if hit and state_of(hit[0]) != "gone":
-            os.kill(hit[0], signal.SIGCONT)
+        for pid in hit[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     assert hit
     assert files_of(store) == files_of(wanted)
 
