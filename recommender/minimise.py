@@ -80,10 +80,9 @@ def minimised(
         by: `role` lets workloads of a namespace share policies; `workload` keeps one each.
     """
     known = extents(basis)
-    covers: dict[str, Cover] = {}
     found: list[Proposal] = []
     for problem in problems(proposals, known, basis.words):
-        cover = covers.setdefault(problem.namespace, Cover(known, problem.namespace))
+        cover = Cover(known, problem.namespace)
         new = _proposals(problem, known, fewest(problem, cover, by))
         shorter = size(new).cost <= size(problem.proposals).cost
         found += new if shorter else problem.proposals
