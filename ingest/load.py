@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ingest.sources import Source, expand
 from ingest.store import Store, create_store
 from ingest.workers import outcomes
 
+_Reader = Callable[[Iterator[Task]], Iterator[tuple[Task, Outcome]]]
 Seen = Callable[[int, int, BlockRecord], None]
 
 
@@ -103,6 +105,7 @@ def load(
     format: str | None = None,
     cluster: str | None = None,
     workers: int | None = None,
+    engine: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     seen: Seen | None = None,
 ) -> Summary:
@@ -117,6 +120,7 @@ def load(
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
         workers: processes that parse; None is one for each CPU.
+        engine: `spark://HOST:PORT`, a cluster of Spark that parses in their place.
         progress: called after each block.
         seen: called with each block that is in the store: the number of its source (those that
             were opened come first), the bytes of the source before it, and its record.
@@ -124,6 +128,7 @@ def load(
     Raises:
         SourceError: a source is missing, unreadable, or of no known format.
         StoreError: the store can't be written, or is something else.
+        SparkError: the cluster of Spark can't do it.
     """
     began = time.monotonic()
     found, notes = _found(sources)
@@ -133,8 +138,8 @@ def load(
     total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
     done = 0
     tasks = _tasks(found, formats, target.path, cluster)
-    with writing(target):
-        for task, outcome in outcomes(tasks, read_block, workers):
+    with writing(target), _reader(engine, workers) as read:
+        for task, outcome in read(tasks):
             _record(target, task, outcome, tallies[task.number], seen)
             done += task.block.length
             if progress is not None:
@@ -150,6 +155,19 @@ def load(
         seconds=time.monotonic() - began,
         notes=(*notes, *_notes(found, tallies)),
     )
+
+
+@contextmanager
+def _reader(engine: str | None, workers: int | None) -> Iterator[_Reader]:
+    """What gives each task its outcome, in order."""
+    if engine is None:
+        yield lambda tasks: outcomes(tasks, read_block, workers)
+        return
+    from ingest.executors import spark_outcomes
+    from ingest.spark import spark_session
+
+    with spark_session(engine) as session:
+        yield lambda tasks: spark_outcomes(tasks, session)
 
 
 def _record(store: Store, task: Task, outcome: Outcome, tally: _Tally, seen: Seen | None) -> None:

@@ -181,7 +181,7 @@ class Store:
             return None
         return BlockRecord(**record)
 
-    def stage_flows(self, name: str, flows: pa.Table) -> list[Staged]:
+    def stage_flows(self, name: str, flows: pa.Table, aside: str = "") -> list[Staged]:
         """Write the flows of a block aside, one file for each cluster and day.
 
         An object store can't rename: there the files are put in their places at once.
@@ -194,7 +194,7 @@ class Store:
             if self.is_remote:
                 put(file, bytes(data))
             else:
-                staged.append(Staged(write_aside(self.path, data), file))
+                staged.append(Staged(write_aside(self.path, data, aside), file))
         return staged
 
     def write_flows(self, name: str, flows: pa.Table) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recommender.extents import (
     Extents,
@@ -17,10 +17,11 @@ from recommender.extents import (
     bits,
     pod_terms,
     price,
+    spelled,
     spelled_terms,
     term,
 )
-from recommender.model import And, In, LabelPeer
+from recommender.model import And, In, LabelPeer, Selector
 
 _MOST_PAIRED = 24  # of the peers of one rule; with more, only equal ones are joined
 
@@ -49,6 +50,16 @@ class Choice:
         return spelled_terms((self.place,)), spelled_terms(self.terms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """Terms that may be picked, whom they take in, what they cost in tenths, their text."""
+
+    mask: Mask
+    terms: Terms
+    cost: int
+    text: str
+
+
 Picks = dict[Terms, Mask]
 
 
@@ -60,6 +71,10 @@ class Cover:
     home: str
     _inside: dict[tuple[str, Mask, Mask], Picks] = field(default_factory=dict, repr=False)
     _found: dict[tuple[Mask, Mask], tuple[Choice, ...]] = field(default_factory=dict, repr=False)
+    _options: dict[str, list[_Option]] = field(default_factory=dict, repr=False)
+    _usable: dict[tuple[str, Mask], list[_Option]] = field(default_factory=dict, repr=False)
+    _singles: dict[int, _Option] = field(default_factory=dict, repr=False)
+    _of_key: dict[tuple[str, str], list[_Option]] = field(default_factory=dict, repr=False)
 
     def peers(self, required: Mask, allowed: Mask) -> tuple[Choice, ...]:
         """Peers that take in all that is required and nothing that is not allowed, by text."""
@@ -153,39 +168,94 @@ class Cover:
         if key not in self._inside:
             options = [self._greedy(namespace, required, allowed, None)]
             if required & (required - 1):
-                usable = self.extents.labels(namespace).items()
-                keys = {k for (k, _), mask in usable if mask & required and not mask & ~allowed}
+                labels = self.extents.labels(namespace).items()
+                keys = {k for (k, _), mask in labels if mask & required and not mask & ~allowed}
                 options += [self._greedy(namespace, required, allowed, k) for k in sorted(keys)]
             self._inside[key] = min(options, key=_picks_order)
         return self._inside[key]
 
     def _greedy(self, namespace: str, required: Mask, allowed: Mask, key: str | None) -> Picks:
         """Label sets by cost a unit; each value of `key` costs one, for they share a peer."""
-        options: list[tuple[Mask, Terms, int]] = [
-            (each.mask, each.terms, 1 + max(price(each.terms), 1))
-            for each in self.extents.label_sets(namespace)
-            if each.mask & required and not each.mask & ~allowed
-        ]
-        for number in bits(required):
-            terms = pod_terms(self.extents.units[number].selector)
-            options.append((1 << number, terms, 1 + max(price(terms), 1)))
+        shared = [o for o in self._sets(namespace, allowed) if o.mask & required]
+        single = {at: self._single(at) for at in bits(required)}
         if key is not None:
-            for item, mask in self.extents.labels(namespace).items():
-                if item[0] == key and mask & required and not mask & ~allowed:
-                    options.append((mask, (term(item),), 1))
-        options.sort(key=lambda option: spelled_terms(option[1]))
-        chosen: list[tuple[Mask, Terms, int]] = []
+            for option in self._values(namespace, allowed, key):
+                if not option.mask & required:
+                    continue
+                if option.mask & (option.mask - 1):
+                    shared.append(option)
+                else:
+                    single[option.mask.bit_length() - 1] = option
+        chosen: list[_Option] = []
         left = required
         while left:
-            options = [option for option in options if option[0] & left]
-            best = min(options, key=lambda o: o[2] / (o[0] & left).bit_count())
-            chosen.append(best)
-            left &= ~best[0]
-        for option in sorted(chosen, key=lambda o: (-o[2], spelled_terms(o[1]))):
-            others = _union(other[0] for other in chosen if other is not option)
-            if not required & ~others:
-                chosen.remove(option)
-        return _widest([(mask, terms) for mask, terms, _ in chosen])
+            shared = [option for option in shared if option.mask & left]
+            best = min(
+                ((o.cost / (o.mask & left).bit_count(), o.text, at) for at, o in enumerate(shared)),
+                default=None,
+            )
+            own = (single[at] for at in bits(left))
+            picked = [o for o in own if best is None or (o.cost, o.text) < best[:2]]
+            if best is not None and not picked:
+                picked = [shared[best[2]]]
+            chosen += picked
+            left &= ~_union(option.mask for option in picked)
+        return _widest(_needed(chosen, required))
+
+    def _sets(self, namespace: str, allowed: Mask) -> list[_Option]:
+        """The label sets that take in none but the allowed."""
+        key = namespace, allowed
+        if key not in self._usable:
+            if namespace not in self._options:
+                sets = self.extents.label_sets(namespace)
+                self._options[namespace] = [_option(each.mask, each.terms) for each in sets]
+            found = [o for o in self._options[namespace] if not o.mask & ~allowed]
+            self._usable[key] = found
+        return self._usable[key]
+
+    def _single(self, number: int) -> _Option:
+        """A unit by its own selector."""
+        if number not in self._singles:
+            terms = pod_terms(self.extents.units[number].selector)
+            self._singles[number] = _option(1 << number, terms)
+        return self._singles[number]
+
+    def _values(self, namespace: str, allowed: Mask, key: str) -> Iterator[_Option]:
+        """The values of one key that take in none but the allowed."""
+        if (namespace, key) not in self._of_key:
+            self._of_key[namespace, key] = [
+                replace(_option(mask, (term(item),)), cost=1)
+                for item, mask in self.extents.labels(namespace).items()
+                if item[0] == key
+            ]
+        return (o for o in self._of_key[namespace, key] if not o.mask & ~allowed)
+
+
+def _option(mask: Mask, terms: Terms) -> _Option:
+    return _Option(mask, terms, 1 + max(price(terms), 1), spelled_terms(terms))
+
+
+def _needed(chosen: Sequence[_Option], required: Mask) -> list[_Option]:
+    """Without those that the others make superfluous, the dearest first."""
+    left = sorted(chosen, key=lambda o: (-o.cost, o.text))
+    at = 0
+    twice = _twice(left)
+    while at < len(left):
+        if left[at].mask & required & ~twice:
+            at += 1
+        else:
+            del left[at]
+            twice = _twice(left)
+    return left
+
+
+def _twice(options: Iterable[_Option]) -> Mask:
+    """What two options or more cover."""
+    once = twice = 0
+    for option in options:
+        twice |= once & option.mask
+        once |= option.mask
+    return twice
 
 
 def _union(masks: Iterable[Mask]) -> Mask:
@@ -200,18 +270,26 @@ def _picks_order(picks: Picks) -> tuple[int, int, list[str]]:
     return cost, len(picks), sorted(map(spelled_terms, picks))
 
 
-def _widest(chosen: Sequence[tuple[Mask, Terms]]) -> Picks:
-    """Picks that differ in the values of one key only, made one."""
-    picks: Picks = {}
-    for mask, terms in sorted(chosen, key=lambda pick: spelled_terms(pick[1])):
-        for earlier in picks:
-            joined = widened(earlier, terms)
-            if joined is not None:
-                mask |= picks.pop(earlier)
-                terms = joined
-                break
-        picks[terms] = picks.get(terms, 0) | mask
+def _widest(chosen: Iterable[_Option]) -> Picks:
+    """Picks that differ in the values of one key only, made one: key by key."""
+    picks = {option.terms: option.mask for option in chosen}
+    keys = {each.key for terms in picks for each in terms if isinstance(each, In)}
+    for key in sorted(keys) if len(picks) > 1 else ():
+        alike: dict[Terms, list[tuple[Terms, In]]] = defaultdict(list)
+        for terms in picks:
+            of_key = [each for each in terms if isinstance(each, In) and each.key == key]
+            if len(of_key) == 1:
+                rest = tuple(each for each in terms if each is not of_key[0])
+                alike[rest].append((terms, of_key[0]))
+        for rest, several in alike.items():
+            if len(several) > 1:
+                both = In(key, frozenset[str]().union(*(asked.values for _, asked in several)))
+                picks[_by_text((*rest, both))] = _union([picks.pop(t) for t, _ in several])
     return picks
+
+
+def _by_text(terms: Iterable[Selector]) -> Terms:
+    return tuple(sorted(terms, key=spelled))
 
 
 def widened(a: Terms, b: Terms) -> Terms | None:
@@ -223,4 +301,4 @@ def widened(a: Terms, b: Terms) -> Terms | None:
     if not isinstance(one, In) or not isinstance(other, In) or one.key != other.key:
         return None
     both = In(one.key, one.values | other.values)
-    return tuple(sorted((*(set(a) & set(b)), both), key=lambda t: spelled_terms((t,))))
+    return _by_text((*(set(a) & set(b)), both))

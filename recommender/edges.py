@@ -182,10 +182,11 @@ def _asked_port(flows: ir.Table) -> ir.Value:
 
     RFC 792 (8 and 0), RFC 4443 (128 and 129).
     """
-    kind = flows.icmp_type.cast("uint16")
+    # Signed: of the engines DuckDB alone knows unsigned integers.
+    kind = flows.icmp_type.cast("int32")
     return ibis.cases(
-        ((flows.protocol == "ICMP") & (kind == 0), ibis.literal(8, "uint16")),
-        ((flows.protocol == "ICMPv6") & (kind == 129), ibis.literal(128, "uint16")),
+        ((flows.protocol == "ICMP") & (kind == 0), ibis.literal(8, "int32")),
+        ((flows.protocol == "ICMPv6") & (kind == 129), ibis.literal(128, "int32")),
         (flows.protocol.isin(["ICMP", "ICMPv6"]), kind),
         else_=flows.dst_port,
     )
@@ -300,7 +301,7 @@ def _sum(value: Any) -> Any:
 
 
 def _only(lowest: Any, highest: Any) -> Any:
-    return ibis.ifelse(lowest == highest, lowest, ibis.null("uint16"))
+    return ibis.ifelse(lowest == highest, lowest, ibis.null("int32"))
 
 
 def _is(column: Any, value: str) -> Any:

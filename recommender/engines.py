@@ -1,4 +1,4 @@
-"""What runs the expressions of `edges`: DuckDB in this process."""
+"""What runs the expressions of `edges`: DuckDB in this process, or a cluster of Apache Spark."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ingest.errors import FlowpolicyError
+from ingest.spark import SCHEME, spark_session, view_of, view_of_flows
 from ingest.store import Store
 
 DUCKDB = "duckdb"
@@ -23,17 +24,24 @@ MEMORY = "40%"
 
 
 class EngineError(FlowpolicyError):
-    """The engine could not do what it was asked to."""
+    """DuckDB could not do what it was asked to."""
 
 
 @contextmanager
 def connected(engine: str) -> Iterator[ibis.BaseBackend]:
     """The engine of that name, as long as it is needed.
 
+    Args:
+        engine: `duckdb`, or `spark://HOST:PORT` for a cluster of Apache Spark.
+
     Raises:
-        EngineError: what was asked of it inside failed.
+        SparkError: the cluster can't do it, or what it needs is missing here.
+        EngineError: DuckDB can't do what was asked of it inside.
     """
-    assert engine == DUCKDB
+    if engine.startswith(SCHEME):
+        with spark_session(engine) as session:
+            yield ibis.pyspark.connect(session)
+        return
     with TemporaryDirectory(prefix="flowpolicy-", ignore_cleanup_errors=True) as spilled:
         backend = ibis.duckdb.connect(
             # A file that is replaced must not be read as a mixture of both.
@@ -54,8 +62,10 @@ def connected(engine: str) -> Iterator[ibis.BaseBackend]:
 def flows_of(
     store: Store, cluster: str, backend: ibis.BaseBackend, files: Sequence[Path] | None = None
 ) -> ir.Table:
-    """FLOWS of one cluster: of all the store's files, or of these."""
-    if store.is_remote:
+    """FLOWS of one cluster: of all the store's files, or with DuckDB of these."""
+    if _is_spark(backend):
+        flows = ibis.table(view_of_flows(store, "flows"), name="flows")
+    elif store.is_remote:
         flows = ibis.memtable(store.flows())
     else:
         # Partition values stay text: a cluster may be named 2026.
@@ -71,7 +81,10 @@ def flows_of(
 def table_of(table: pa.Table, backend: ibis.BaseBackend) -> ir.Table:
     """A small table that expressions may join with."""
     name = ibis.util.gen_name("table")
-    # Not a view of the Arrow table: of that the engine knows no size, and reads it in one thread.
+    if _is_spark(backend):
+        view_of(table, name)
+        return ibis.table(table.schema, name=name)
+    # Not a view of the Arrow table: of that DuckDB knows no size, and reads it in one thread.
     backend.con.register(f"{name}_arrow", table)
     backend.con.execute(f"CREATE TEMP TABLE {name} AS FROM {name}_arrow")
     backend.con.unregister(f"{name}_arrow")
@@ -95,5 +108,15 @@ def saved(expression: ir.Table, backend: ibis.BaseBackend, file: Path) -> bool:
 
 def fetch(expression: ir.Table, backend: ibis.BaseBackend) -> pd.DataFrame:
     """Run the expression; Arrow-backed columns, so that a missing port stays missing."""
-    frame: pd.DataFrame = backend.to_pyarrow(expression).to_pandas(types_mapper=pd.ArrowDtype)
+    if _is_spark(backend):
+        # ibis would go through pandas, which turns integers with missing ones into floats.
+        found = backend.raw_sql(backend.compile(expression)).toArrow()
+        found = found.cast(expression.schema().to_pyarrow())
+    else:
+        found = backend.to_pyarrow(expression)
+    frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def _is_spark(backend: ibis.BaseBackend) -> bool:
+    return bool(backend.name == "pyspark")

@@ -125,7 +125,11 @@ class Extents:
         return self._labels[namespace]
 
     def label_sets(self, namespace: str) -> tuple[LabelSet, ...]:
-        """The label sets that stand for two units or more, the shortest for each extent."""
+        """The label sets that stand for two units or more, the shortest for each extent.
+
+        None takes in a whole namespace without a label where one label would take in the same
+        units: a pod that nobody has seen yet may lack it.
+        """
         if namespace not in self._label_sets:
             self._label_sets[namespace] = tuple(
                 sorted(self._sets(namespace), key=LabelSet.sort_key)
@@ -135,7 +139,8 @@ class Extents:
     def _sets(self, namespace: str) -> Iterator[LabelSet]:
         whole = self.spaces.get(namespace, 0)
         seen = {whole}
-        yield LabelSet(whole, ())
+        if whole & (whole - 1) and whole not in self.labels(namespace).values():
+            yield LabelSet(whole, ())
         first: dict[Mask, Item] = {}
         for item, mask in self.labels(namespace).items():
             if mask & (mask - 1):
@@ -182,13 +187,21 @@ class Extents:
 
     def within(self, namespace: str, terms: Terms) -> Mask | None:
         """The units of a namespace that bear all the terms; null where a unit is parted."""
-        near, borne = self.spaces.get(namespace, 0), self.borne(namespace)
+        near, borne, labels = self.spaces[namespace], self.borne(namespace), self.labels(namespace)
+        whole = True  # no unit is parted as far as is known
         for one in terms:
             if isinstance(one, In):
-                with_it = 0
+                with_it = all_of_it = 0
                 for value in one.values:
-                    with_it |= borne.get((one.key.removeprefix("pod:"), value), 0)
+                    item = one.key.removeprefix("pod:"), value
+                    with_it |= borne.get(item, 0)
+                    all_of_it |= labels.get(item, 0)
                 near &= with_it
+                whole = whole and with_it == all_of_it
+            else:
+                whole = False
+        if whole:
+            return near
         found = 0
         asked = And(terms)
         for number in bits(near):

@@ -38,6 +38,7 @@ from recommender.model import (
 from recommender.names import joined
 from recommender.needs import Basis, Loss, Need, needs
 from recommender.selectors import Unit
+from recommender.tracked import tracked
 from recommender.words import Words
 
 NAME_PREFIX = "flowpolicy-"
@@ -107,7 +108,7 @@ def propose(
         losses[loss.unit].add(loss.why)
     kinds = Counter((key.namespace, key.name) for key in units)
     proposals = []
-    for unit in dict.fromkeys(units.values()):
+    for unit in tracked("proposing for workloads", dict.fromkeys(units.values())):
         if scope.takes(unit.namespace):
             rules = {
                 d: _rules(by_side[unit, d], basis, scope.open_addresses, apart)

@@ -60,6 +60,7 @@ class RuleCover:
     problem: Problem
     cover: Cover
     _found: dict[tuple[Row, Row], tuple[Drawn, ...]] = field(default_factory=dict, repr=False)
+    _costs: dict[tuple[Row, Row], int] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _forms(self) -> tuple[int, ...]:
@@ -67,19 +68,27 @@ class RuleCover:
         numbers: dict[Form, int] = {}
         return tuple(numbers.setdefault(f, len(numbers)) for f, _ in self.problem.columns)
 
+    def by_form(self, need: Need) -> tuple[Row, ...]:
+        """A need taken apart: what no rule has in common."""
+        found: dict[int, list[tuple[int, Mask]]] = defaultdict(list)
+        for column in sorted(need):
+            found[self._forms[column]].append((column, need[column]))
+        return tuple(map(tuple, found.values()))
+
     def rules(self, required: Need, allowed: Need) -> tuple[Drawn, ...]:
         """Rules that permit all that is required and nothing that is not allowed."""
-        by_form: dict[int, tuple[list[tuple[int, Mask]], list[tuple[int, Mask]]]] = {}
-        for column in sorted(allowed):
-            must, may = by_form.setdefault(self._forms[column], ([], []))
-            may.append((column, allowed[column]))
-            if mask := required.get(column, 0):
-                must.append((column, mask))
         found: list[Drawn] = []
-        for must, may in by_form.values():
-            if must:
-                found += self._of_form(tuple(must), tuple(may))
+        for may in self.by_form(allowed):
+            if must := tuple((c, mask) for c, _ in may if (mask := required.get(c, 0))):
+                found += self._of_form(must, may)
         return tuple(found)
+
+    def cost(self, required: Row, allowed: Row) -> int:
+        """What the rules of one form cost."""
+        key = required, allowed
+        if key not in self._costs:
+            self._costs[key] = cost_of(self._of_form(required, allowed)) if required else 0
+        return self._costs[key]
 
     def drawn(self, columns: tuple[int, ...], required: Mask, allowed: Mask) -> Drawn:
         """One rule on these columns."""
@@ -101,7 +110,8 @@ class RuleCover:
             may = dict(allowed)
             rows = _rows(required)
             plans = [[(columns, mask) for columns, mask in rows.items()]]
-            if len(rows) > 1:
+            # Peers that need one column each leave no choice.
+            if len(rows) > 1 and any(len(columns) > 1 for columns in rows):
                 plans += [_columns(required), _greedy(required, may, list(rows))]
             options = [
                 tuple(self.drawn(columns, mask, _both(may, columns)) for columns, mask in plan)

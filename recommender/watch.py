@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import ibis
 import pandas as pd
 
-from ingest.errors import StoreError
+from ingest.errors import SparkError, StoreError
 from ingest.store import Store, open_store
 from recommender.addresses import address
 from recommender.days import Parts, forget, parts
@@ -97,6 +97,7 @@ def watch(
     audited: bool = False,
     decisions: Sequence[Decision] = (),
     in_force: bool = False,
+    engine: str = DUCKDB,
 ) -> Watched:
     """Read the store's flows of one cluster as edges.
 
@@ -107,8 +108,10 @@ def watch(
         audited: take traffic that policy would have denied (audit mode) as wanted.
         decisions: of people, which come before all else.
         in_force: let an edge wait for review where a policy of the inventory denies it.
+        engine: what reads the flows (see `engines.connected`).
 
     Raises:
+        SparkError: the engine is a cluster of Spark that can't do it.
         StoreError: no store, one with a damaged file, or several clusters and none named.
         InventoryError: an inventory path cannot be read.
     """
@@ -117,7 +120,7 @@ def watch(
     def read(chosen: str, parts: Parts, backend: ibis.BaseBackend) -> _Folded:
         return _folded(chosen, known, parts, backend)
 
-    folded = _reading(store, cluster, read)
+    folded = _reading(store, cluster, read, engine)
     found = meaning(
         folded.hourly, folded.inventory, audited=audited, decisions=decisions, in_force=in_force
     )
@@ -161,10 +164,12 @@ def _reading(store: str | Path, cluster: str | None, read: Reader[T], engine: st
         try:
             with connected(engine) as backend:
                 return read(chosen, parts(opened, chosen, backend, keep=not damaged), backend)
-        except EngineError as error:
+        except (EngineError, SparkError) as error:
             # Files are replaced and joined while others read: then they are read anew.
             if attempt + 1 < _ATTEMPTS and _state(opened) != state:
                 continue
+            if isinstance(error, SparkError):
+                raise
             if not damaged:  # it may be what was kept that can't be read
                 forget(opened)
                 damaged = True

@@ -1,18 +1,14 @@
 """What is kept of each day changes no answer, and only days that changed are read again."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import big_cluster
-import json
 import pandas as pd
 import pytest
 
@@ -20,9 +16,8 @@ import ingest.sources
 import recommender.days
 from ingest.compact import compact
 from ingest.load import load
-from ingest.store import Store, create_store, open_store
+from ingest.store import create_store, open_store
 from recommender.days import PARTS, parts
-from recommender.edges import WHO
 from recommender.engines import DUCKDB, connected, fetch
 from recommender.watch import Watched, names_seen, watch
 
@@ -92,7 +87,7 @@ def test_only_the_day_that_changed_is_read_again(
     load([str(tmp_path / "late.jsonl")], store, workers=1)
     same(watch(store), uncached(store, monkeypatch))
     after = kept(store)
-    assert {name for name in before - after} == {n for n in before if "2026-03-02" in n}
+    assert set(before - after) == {n for n in before if "2026-03-02" in n}
     days = {name.split("/")[1] for name in after - before}
     assert days == {"day=2026-03-02", "day=2026-03-05"}
 

@@ -74,6 +74,7 @@ _OPTIONS = (
         "They are never changed. May be given several times.",
     ),
     options.cluster,
+    options.engine,
     options.decisions,
     options.thresholds,
 )
@@ -96,6 +97,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         by: By | None,
         with_: tuple[str, ...],
         cluster: str | None,
+        engine: str,
         decisions: str | None,
         thresholds: Thresholds,
         **rest: Any,
@@ -113,6 +115,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
                 decisions=options.read_decisions(decisions),
                 audited=learn_audited,
                 in_force=True,
+                engine=engine,
             )
         scope = Scope(
             frozenset(namespaces),
