@@ -114,11 +114,11 @@ def reports(flows: ir.Table) -> ir.Table:
     return named.select(node=named.node, hour=named.time.truncate("h")).distinct()
 
 
-def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
+def edges(counts: ir.Table, ends: ir.Table) -> ir.Table:
     """Fold flows into edges, by hour.
 
     Args:
-        flows: FLOWS, read from the store.
+        counts: what `counts` returns of all flows, or of parts of them one below the other.
         ends: one row per distinct END columns (beside `record_cluster`), with who that is:
             WHO columns prefixed `is_`. An end without a row is left out of every edge.
 
@@ -133,10 +133,10 @@ def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
         records that show so; `bytes_to_server` and `bytes_to_client` are bytes, null where not
         logged; `first_seen`, `last_seen` are UTC instants, microseconds.
     """
-    return _by_who(_by_end(flows), ends)
+    return _by_who(counts, ends)
 
 
-def _by_end(flows: ir.Table) -> ir.Table:
+def counts(flows: ir.Table) -> ir.Table:
     """Counts by what the log says of both ends, by hour, verdict and kind of sighting."""
     keys = {
         "cluster": flows.cluster,
@@ -208,24 +208,29 @@ def _who_is(table: ir.Table, ends: ir.Table, end: str, role: str) -> ir.Table:
     return joined.select(*kept, *(f"{role}_{name}" for name in WHO))
 
 
-def asked_names(flows: ir.Table, ends: ir.Table) -> ir.Table:
-    """The names by which each workload asked for outside addresses.
-
-    Args:
-        flows: FLOWS, read from the store.
-        ends: as for `edges`.
-
-    Returns:
-        One row per distinct (`namespace`, `kind`, `name` of the client, `names`, `addresses`), the
-        last two lines: every name has every address.
-    """
+def asked(flows: ir.Table) -> ir.Table:
+    """The names by which clients asked for addresses: distinct (client as END, both lines)."""
     said = []
     for names, addresses in ((flows.dns_query, flows.dns_ips), (flows.dst_names, flows.dst_ip)):
         found = flows.select(
             cluster=flows.cluster, **_end(flows, "src"), names=names, addresses=addresses
         )
         said.append(found.filter(found.names.notnull(), found.addresses.notnull()))
-    named = _who_is(ibis.union(*said, distinct=True), ends, "src", "client")
+    return ibis.union(*said, distinct=True)
+
+
+def asked_names(asked: ir.Table, ends: ir.Table) -> ir.Table:
+    """The names by which each workload asked for outside addresses.
+
+    Args:
+        asked: what `asked` returns of all flows, or of parts of them one below the other.
+        ends: as for `edges`.
+
+    Returns:
+        One row per distinct (`namespace`, `kind`, `name` of the client, `names`, `addresses`), the
+        last two lines: every name has every address.
+    """
+    named = _who_is(asked, ends, "src", "client")
     of_pods = named.filter(named.client_type == "workload")
     who = {name: of_pods[f"client_{name}"] for name in ("namespace", "kind", "name")}
     return of_pods.select(**who, names=of_pods.names, addresses=of_pods.addresses).distinct()

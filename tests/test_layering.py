@@ -20,7 +20,12 @@ HOMES = {
     "click": ("recommender.cli", "recommender.commands."),
     "kubernetes": ("recommender.cluster",),
     "sklearn": ("recommender.patterns",),
-    "ibis": ("recommender.edges", "recommender.engines", "recommender.watch"),
+    "ibis": (
+        "recommender.edges",
+        "recommender.engines",
+        "recommender.days",
+        "recommender.watch",
+    ),
     "duckdb": ("recommender.engines",),
     "pyspark": ("ingest.spark", "ingest.executors", "ingest.hadoop"),
     "py4j": ("ingest.spark",),
