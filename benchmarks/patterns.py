@@ -2,7 +2,7 @@
 
 `worlds.py` and `attacks.py` make the traffic, `baselines.py` has the methods compared with.
 
-    python -m benchmarks.patterns [roles|outliers|window|scale] ...
+    python -m benchmarks.patterns [roles|outliers|window|shuffles|scale] ...
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from sklearn.metrics import (
 
 from benchmarks.attacks import ATTACKS, HOURS, Watched, hourly, watched
 from benchmarks.baselines import cloudcluster, hdbscan, isolation_forest, jaccard
+from benchmarks.shuffles import shuffles_table
 from benchmarks.worlds import KINDS, World, world
 from recommender.classify import classified
-from recommender.hours import folded, resolved
+from recommender.hours import CLIENT, SERVER, folded, resolved
 from recommender.inventory import Inventory
 from recommender.outliers import judged
 from recommender.patterns import refined, roles, settled
@@ -161,12 +162,7 @@ def _foretold(seed: int, days: int, run: float, weekly: float) -> tuple[bool, bo
     return found.correlated, found.word.word == "ready", found.foretold, met
 
 
-_COLUMNS = [
-    f"{r}_{n}"
-    for r in ("client", "server")
-    for n in ("type", "namespace", "kind", "name", "address")
-]
-_COLUMNS += ["protocol", "port", "run"]
+_COLUMNS = [*CLIENT, *SERVER, "protocol", "port", "run"]
 
 
 def _activity(rng: Generator, edges: int, days: int, run: float, weekly: float) -> np.ndarray:
@@ -218,6 +214,7 @@ TABLES = {
     "roles": roles_table,
     "outliers": outliers_table,
     "window": window_table,
+    "shuffles": shuffles_table,
     "scale": scale_table,
 }
 

@@ -21,6 +21,7 @@ from recommender.addresses import Address, text
 from recommender.ends import Ends
 from recommender.matrix import Ids, Matrix, Numbers, mapped
 from recommender.model import NO_PORTS, PORT_PROTOCOLS, Interval, PortSet
+from recommender.tracked import tracked
 
 By = Literal["workload", "pod"]
 
@@ -138,7 +139,8 @@ def _connections(grid: Grid, ends: Ends, by: By, protocols: Sequence[str]) -> li
     spaces = ranges(ends, grid.classes)
     sums = _Sums(grid, tuple(protocols))
     out: dict[str, list[Connection]] = {}
-    for classes, at in groups.members():
+    members = list(groups.members())
+    for classes, at in tracked("listing what may be reached from groups of workloads", members):
         to_class = sums.row(classes)
         to_named = sums.grouped(to_class, groups)[groups.of]
         outward = sums.runs(spaces, [int(to_class[space.kind]) for space in spaces])
@@ -148,7 +150,7 @@ def _connections(grid: Grid, ends: Ends, by: By, protocols: Sequence[str]) -> li
             own = sums.within(named[i][1], ends, to_class) if by == "workload" else 0
             out[names[i]] = table.of(names[i], sums.cells(own))
     rows = {kind: sums.grouped(sums.row((kind,)), groups) for kind in {s.kind for s in spaces}}
-    for g, (_, at) in enumerate(groups.members()):
+    for g, (_, at) in enumerate(members):
         inward = sums.runs(spaces, [int(rows[space.kind][g]) for space in spaces])
         for src, protocol, ports in inward:
             found = out.setdefault(src, [])

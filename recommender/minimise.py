@@ -36,6 +36,7 @@ from recommender.needs import Basis
 from recommender.propose import NAME_PREFIX, Proposal
 from recommender.rulecover import Drawn
 from recommender.selectors import Unit
+from recommender.tracked import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def minimised(
     """
     known = extents(basis)
     found: list[Proposal] = []
-    for problem in problems(proposals, known, basis.words):
+    parts = list(problems(proposals, known, basis.words))
+    for problem in tracked("shortening the policies of namespaces", parts):
         cover = Cover(known, problem.namespace)
         new = _proposals(problem, known, fewest(problem, cover, by))
         shorter = size(new).cost <= size(problem.proposals).cost

@@ -7,7 +7,7 @@ back as a loss.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +38,7 @@ from recommender.model import (
 from recommender.names import joined
 from recommender.needs import Basis, Loss, Need, needs
 from recommender.selectors import Unit
+from recommender.tracked import tracked
 from recommender.words import Words
 
 NAME_PREFIX = "flowpolicy-"
@@ -105,24 +106,26 @@ def propose(
     losses: dict[Unit, set[str]] = defaultdict(set)
     for loss in found.losses:
         losses[loss.unit].add(loss.why)
+    kinds = Counter((key.namespace, key.name) for key in units)
     proposals = []
-    for unit in dict.fromkeys(units.values()):
+    for unit in tracked("proposing for workloads", dict.fromkeys(units.values())):
         if scope.takes(unit.namespace):
             rules = {
                 d: _rules(by_side[unit, d], basis, scope.open_addresses, apart)
                 for d in scope.directions
             }
-            policy = _policy(unit, rules, words, _policy_name(unit, units))
+            policy = _policy(unit, rules, words, _policy_name(unit, kinds))
             said = (*_unit_loss(unit), *sorted(losses[unit]), *_opened(policy))
             unseen = () if unit in found.seen else (unit,)
             proposals.append(Proposal((unit,), policy, said, unseen))
     return sorted(proposals, key=lambda p: (p.namespace, p.policy.ref.name)), found.losses
 
 
-def _policy_name(unit: Unit, units: Mapping[WorkloadKey, Unit]) -> str:
+def _policy_name(unit: Unit, kinds: Mapping[tuple[str, str], int]) -> str:
+    """With the kind where others than its own workloads bear the name; `kinds` counts by name."""
     key = unit.workloads[0]
-    alike = {k for k in units if (k.namespace, k.name) == (key.namespace, key.name)}
-    kind = f"-{key.kind.lower()}" if alike - set(unit.workloads) else ""
+    own = sum((k.namespace, k.name) == (key.namespace, key.name) for k in unit.workloads)
+    kind = f"-{key.kind.lower()}" if kinds[key.namespace, key.name] > own else ""
     return f"{NAME_PREFIX}{unit.name}{kind}"
 
 

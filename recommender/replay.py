@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from recommender.evaluate import Evaluator
@@ -11,6 +11,7 @@ from recommender.model import PORT_PROTOCOLS, Verdict
 from recommender.needs import ECHO
 from recommender.propose import exact_name, named
 from recommender.tiers import KUBERNETES
+from recommender.tracked import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Replayed:
         return f"{self.client} -> {self.server} {self.row['protocol']}{port}"
 
 
-def replay(judge: Evaluator, rows: Iterable[Row]) -> Iterator[Replayed]:
+def replay(judge: Evaluator, rows: Collection[Row]) -> Iterator[Replayed]:
     """The verdict on each edge that policies can decide, in the order of the rows.
 
     Edges with an end that has no name or address, without a port, or of a protocol without ports
@@ -46,7 +47,7 @@ def replay(judge: Evaluator, rows: Iterable[Row]) -> Iterator[Replayed]:
     API leaves it open.
     """
     tell_icmp = any(policy.ref.api != KUBERNETES for policy in judge.policies)
-    for row in rows:
+    for row in tracked("replaying edges", rows):
         if judged(row) and (tell_icmp or row["protocol"] in PORT_PROTOCOLS):
             verdict = _verdict(judge, row)
             if verdict is not None:

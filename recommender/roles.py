@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.sparse import coo_array, csr_array
 from scipy.special import gammaln
 
+from recommender.edges import WHO
 from recommender.frames import numbered, plain
 
 Ints = npt.NDArray[np.int64]
@@ -51,16 +52,30 @@ class Calls:
 
 
 def named_ends(edges: pd.DataFrame, role: str) -> npt.NDArray[np.object_]:
-    """One end of every edge as text: `namespace/kind/name`, else its address, name or type."""
-    columns = [f"{role}_{name}" for name in ("type", "namespace", "kind", "name", "address")]
+    """One end of every edge as text: `namespace/kind/name`, else its address, name or type.
+
+    Another cluster's pods are `cluster:namespace/kind/name`, for both clusters may use one name.
+    """
+    columns = [f"{role}_{name}" for name in WHO]
     _, first, number = np.unique(numbered(edges, columns), return_index=True, return_inverse=True)
     named = [
-        f"{namespace}/{kind}/{name}" if what == "workload" else address or name or what
-        for what, namespace, kind, name, address in plain(edges[columns].iloc[first]).itertuples(
-            index=False
-        )
+        _named(*row) for row in plain(edges[columns].iloc[first]).itertuples(index=False, name=None)
     ]
     return np.array(named, object)[number]
+
+
+def _named(
+    what: str,
+    namespace: str | None,
+    kind: str | None,
+    name: str | None,
+    address: str | None,
+    cluster: str | None,
+) -> str:
+    if namespace is None:
+        return address or name or what
+    here = f"{namespace}/{kind}/{name}"
+    return here if cluster is None else f"{cluster}:{here}"
 
 
 def calls(edges: pd.DataFrame) -> Calls:

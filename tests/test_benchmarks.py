@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.attacks import hourly, watched
+from benchmarks.shuffles import LOGS, changed, lines_of
 from benchmarks.worlds import world
 from recommender.hours import EDGE, SUMS, folded
 from recommender.outliers import judged
@@ -31,3 +32,10 @@ def test_made_attacks_are_judged() -> None:
     seen = watched("block", 1, ends=60)
     found = judged(seen.edges, seen.sightings, roles(seen.edges[seen.edges["hours"] > 1]).of)
     assert {"wanted", "review"} == set(found["class"])
+
+
+@pytest.mark.parametrize("log", sorted(LOGS))
+def test_three_shuffles_of_a_log_change_no_byte_of_patterns_and_proposals(log: str) -> None:
+    compared, differ = changed(lines_of(LOGS[log][:1]), range(3))
+    assert compared > 10
+    assert differ == set()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recommender.edges import WHO
 from recommender.outliers import judged, support
 from recommender.roles import coded
 
@@ -50,12 +51,11 @@ class Traffic:
     def _end(role: str, text: str, kind: str, outside: str) -> dict[str, Any]:
         namespace, slash, name = text.partition("/")
         values = (
-            ("workload", namespace, kind, name, None)
+            ("workload", namespace, kind, name, None, None)
             if slash
-            else (outside, None, None, None, text)
+            else (outside, None, None, None, text, None)
         )
-        names = ("type", "namespace", "kind", "name", "address")
-        return {f"{role}_{n}": v for n, v in zip(names, values, strict=True)}
+        return {f"{role}_{n}": v for n, v in zip(WHO, values, strict=True)}
 
     def judged(self, roles: dict[str, int] | None = None, **options: Any) -> pd.DataFrame:
         edges = pd.DataFrame(self.rows, dtype=object)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recommender import patterns
 from recommender.cli import group
+from recommender.edges import WHO
 from recommender.patterns import Roles, refined, roles
 from recommender.roles import Calls, coded, description_length, distinct, relabelled, tokens
 
@@ -90,19 +91,36 @@ def test_no_edge_gives_no_role() -> None:
     assert roles(pd.DataFrame(columns=COLUMNS, dtype=object)).of == {}
 
 
-ENDS = ("type", "namespace", "kind", "name", "address")
-NAMED = [f"{role}_{name}" for role in ("client", "server") for name in ENDS]
+NAMED = [f"{role}_{name}" for role in ("client", "server") for name in WHO]
 COLUMNS = [*NAMED, "protocol", "port", "run"]
 
 
 def test_ends_of_edges_are_named_as_the_evaluator_names_them() -> None:
+    no = (None, None)
     rows = [
-        ("workload", "shop", "Deployment", "web", None, "address", None, None, None, "1.2.3.4", "TCP", 443, None),
-        ("gone", "shop", "Deployment", "old", None, "unresolved", None, None, None, None, "UDP", None, None),
+        ("workload", "shop", "Deployment", "web", *no, "address", *no, None, "1.2.3.4", None, "TCP", 443, None),
+        ("gone", "shop", "Pod", "old", *no, "unresolved", *no, *no, None, "UDP", None, None),
     ]  # fmt: skip
     found = roles(pd.DataFrame(rows, columns=COLUMNS, dtype=object))
-    assert set(found.of) == {"shop/Deployment/web", "1.2.3.4", "old", "unresolved"}
+    assert set(found.of) == {"shop/Deployment/web", "1.2.3.4", "shop/Pod/old", "unresolved"}
     assert found.calls.ports == ("TCP 443", "UDP")
+
+
+def test_pods_of_one_name_in_two_clusters_are_two_ends() -> None:
+    web = ("shop", "Deployment", "web", None)
+    rows = [
+        ("remote", *web, "east", "workload", *web, None, "TCP", 80, None),
+        ("remote", *web, "west", "workload", *web, None, "TCP", 80, None),
+        ("remote", "spare", *web[1:], "west", "workload", *web, None, "TCP", 80, None),
+    ]
+    found = roles(pd.DataFrame(rows, columns=COLUMNS, dtype=object))
+    assert set(found.of) == {
+        "shop/Deployment/web",
+        "east:shop/Deployment/web",
+        "west:shop/Deployment/web",
+        "west:spare/Deployment/web",
+    }
+    assert len(found.calls) == 3
 
 
 small = st.lists(

@@ -196,7 +196,7 @@ def edges_frame(count: int, class_: str = "wanted") -> pd.DataFrame:
             for role, number in (("client", i % 7), ("server", i))
             for name, value in (
                 ("type", "workload"), ("namespace", "shop"), ("kind", "Deployment"),
-                ("name", f"{role}{number}"), ("address", None),
+                ("name", f"{role}{number}"), ("address", None), ("cluster", None),
             )
         }  # fmt: skip
         edge = {"cluster": "c", **ends, "protocol": "TCP", "port": 80, "run": None}

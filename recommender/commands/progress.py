@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 from ingest.load import Progress
 from recommender.commands import options, stopping
+from recommender.tracked import Listener, told_to
 
 _EVERY = 10.0  # seconds between plain lines
 
@@ -71,19 +72,50 @@ def _lines() -> Callable[[Progress], None]:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Says what is being done and for how long, on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    """Says what is being done, how far it is and how long it will take, where that can be told."""
+    with _steps(what) if sys.stderr.isatty() else nullcontext(_said(what)) as show, told_to(show):
         yield
-        return
+
+
+@contextmanager
+def _steps(what: str) -> Iterator[Listener]:
     from rich import progress
     from rich.console import Console
 
     with progress.Progress(
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
         progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     ) as bars:
-        bars.add_task(what, total=None)
-        yield
+        bar = bars.add_task(what, total=None)
+
+        def show(step: str, done: int, of: int) -> None:
+            if bars.tasks[0].description != step or done < bars.tasks[0].completed:
+                bars.reset(bar, total=of, description=step)
+            bars.update(bar, completed=done)
+
+        yield show
+
+
+def _said(what: str) -> Listener:
+    """Plain lines; the time left is of the step at hand, and told once a tenth of it is done."""
+    began = said = time.monotonic()
+    step_began, last = began, what
+
+    def show(step: str, done: int, of: int) -> None:
+        nonlocal said, step_began, last
+        moment = time.monotonic()
+        if step != last or not done:
+            step_began, last = moment, step
+        if moment - said < _EVERY:
+            return
+        said = moment
+        left = (moment - step_began) * (of - done) / max(done, 1)
+        ahead = f", about {left:,.0f} s left" if 10 * done >= of else ""
+        options.say(f"{step}: {done:,} of {of:,}{ahead}")
+
+    return show

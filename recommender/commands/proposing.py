@@ -85,6 +85,7 @@ _OPTIONS = (
         "They are never changed. May be given several times.",
     ),
     options.cluster,
+    options.engine,
     options.decisions,
     options.thresholds,
 )
@@ -108,6 +109,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         open_pairs: int,
         with_: tuple[str, ...],
         cluster: str | None,
+        engine: str,
         decisions: str | None,
         thresholds: Thresholds,
         **rest: Any,
@@ -130,6 +132,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
                 decisions=decided,
                 audited=learn_audited,
                 in_force=True,
+                engine=engine,
             )
         scope = Scope(
             frozenset(namespaces),
