@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -72,6 +73,8 @@ def command(
     with progress.waiting("reading the store"):
         watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
+    if since is None:
+        _hint(policies)
     given = options.read_policies(policies, watched.inventory, staged=staged)
     hosts: HostNetwork = "as pods" if host_network == "pods" else "as nodes"
     inventoried, told = watched.inventory, watched.known
@@ -99,6 +102,18 @@ def command(
         _print(len(replayed), **parts)
         _print_words(word, judged)
     options.done(strict, given, answer=11 if denied else 0)
+
+
+def _hint(policies: Sequence[str]) -> None:
+    """Say how to judge what came later, where these are proposals of ours."""
+    from recommender.report import files
+
+    for path in policies:
+        if (Path(path) / files.INDEX).is_file():
+            options.say(
+                f"the flows that {path} was made of are replayed too; --since {path} judges "
+                "those since then"
+            )
 
 
 def _nothing(since: datetime | None) -> NoReturn:
