@@ -73,8 +73,7 @@ def command(
     with progress.waiting("reading the store"):
         watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
-    if since is None:
-        _hint(policies)
+    _hint(policies if since is None else ())
     given = options.read_policies(policies, watched.inventory, staged=staged)
     hosts: HostNetwork = "as pods" if host_network == "pods" else "as nodes"
     inventoried, told = watched.inventory, watched.known
