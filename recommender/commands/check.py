@@ -73,12 +73,11 @@ def command(
     with progress.waiting("reading the store"):
         watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
-    _hint(policies, since)
+    _hint(policies if since is None else ())
     given = options.read_policies(policies, watched.inventory, staged=staged)
     hosts: HostNetwork = "as pods" if host_network == "pods" else "as nodes"
     inventoried, told = watched.inventory, watched.known
-    world, told = watched.inventory, watched.known
-    judge = evaluator(given.policies, world, told=told, staged=staged, host_network=hosts)
+    judge = evaluator(given.policies, inventoried, told=told, staged=staged, host_network=hosts)
     flows = watched if since is None else shadow.since(watched, since)
     window = window_of(flows, thresholds)
     with progress.waiting("replaying what was wanted"):
@@ -103,12 +102,12 @@ def command(
     options.done(strict, given, answer=11 if denied else 0)
 
 
-def _hint(policies: Sequence[str], since: datetime | None) -> None:
-    """Say how to judge what came later, where these are proposals of ours and nobody did."""
+def _hint(policies: Sequence[str]) -> None:
+    """Say how to judge what came later, where these are proposals of ours."""
     from recommender.report import files
 
     for path in policies:
-        if since is None and (Path(path) / files.INDEX).is_file():
+        if (Path(path) / files.INDEX).is_file():
             options.say(
                 f"the flows that {path} was made of are replayed too; --since {path} judges "
                 "those since then"
