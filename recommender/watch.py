@@ -113,6 +113,7 @@ def watch(
     Raises:
         SparkError: the engine is a cluster of Spark that can't do it.
         StoreError: no store, one with a damaged file, or several clusters and none named.
+        MemoryShort: the engine has too little memory for the flows.
         InventoryError: an inventory path cannot be read.
     """
     known = read_inventory(inventory) if inventory else None
