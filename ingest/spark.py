@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ingest.errors import SparkError
+from ingest.errors import SourceError, SparkError
 from ingest.schema import FLOWS
 from ingest.store import Store
 
@@ -144,6 +144,24 @@ def _as_spark_error(master: str) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as error:
         raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """While Hadoop, which Spark reads with, is asked for logs: its errors in one sentence.
+
+    Raises:
+        SourceError: Hadoop can't read there.
+    """
+    from py4j.protocol import Py4JError
+
+    try:
+        yield
+    except Py4JError as error:
+        raise SourceError(
+            f"{name}: Hadoop can't read there ({_sentence(error)[:_LONGEST_ERROR]}); check the "
+            "name, and that spark-defaults.conf has the packages and settings of that place."
+        ) from error
 
 
 def _sentence(error: Exception) -> str:

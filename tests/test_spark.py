@@ -24,6 +24,7 @@ from spark_cluster import Cluster, has_java, spark_cluster
 
 from ingest import sources
 from ingest.errors import SourceError, SparkError
+from ingest.hadoop import hadoop_sources
 from ingest.load import load
 from recommender.cli import group
 from recommender.watch import watch
@@ -275,6 +276,23 @@ def test_a_master_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
     for place in ("127.0.0.1:1", "[::1]:1,127.0.0.1:1", "nobody"):
         with pytest.raises(SparkError, match=f"{re.escape(place)}: no master of Spark answers"):
             load([str(SAMPLES)], tmp_path / "store", engine=f"spark://{place}")
+
+
+def test_where_hadoop_cannot_read_one_sentence_says_so(tmp_path: Path) -> None:
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.builder.master("local[1]").getOrCreate()
+    (tmp_path / "notes.txt").write_text("no log\n")
+    try:
+        for name in ("foo://host/x", "hdfs:///x", "file:///["):
+            with pytest.raises(SourceError, match=r"can't read there \(.+\); check the name") as no:
+                hadoop_sources(name, session)
+            assert str(no.value).startswith(name)
+            assert "\n" not in str(no.value)
+        _, notes = hadoop_sources(f"file://{tmp_path}", session)
+        assert notes == [f"file://{tmp_path}: 1 file looks like no flow log and was left out."]
+    finally:
+        session.stop()
 
 
 def test_without_java_or_pyspark_one_sentence_says_what_is_missing(tmp_path: Path) -> None:
