@@ -171,6 +171,11 @@ def _sentence(error: Exception) -> str:
             "Spark needs Java 17 or 21 on this machine and it does not start; install it (Debian: "
             "openjdk-17-jre-headless), or set JAVA_HOME to where it is."
         )
+    if "stopped SparkContext" in str(error):
+        return (
+            "Spark gave up: what answers there is no master, or it went away; check that the port "
+            "is the master's own (7077 unless set), not that of its web page, and see its log."
+        )
     lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
     # Of a trace of Python's the error itself is the last line, of one of Java's the first.
     is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)

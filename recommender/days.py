@@ -11,6 +11,7 @@ all; a store that can't be written to is read without.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -143,10 +144,10 @@ def _kept(
     said = blake2b(repr((stats, ibis.to_sql(_over_flows(name), "duckdb"))).encode(), digest_size=16)
     folder = store.path / _FOLDER / day
     place = folder / f"{name}-{said.hexdigest()}.parquet"
-    if place.is_file():
-        return place
-    expression = PARTS[name].of(flows_of(store, cluster, backend, files))
     try:
+        if place.is_file():
+            return place
+        expression = PARTS[name].of(flows_of(store, cluster, backend, files))
         with store.aside() as aside:
             # What was replaced while it was read is not what the name says.
             if not saved(expression, backend, aside) or _stats(files) != stats:
@@ -178,10 +179,12 @@ def _stats(files: Sequence[Path]) -> list[tuple[str, int, int]] | None:
 
 def _forget_gone(store: Store, days: Mapping[Path, Sequence[Path]]) -> None:
     """Remove what was kept of days whose flows were removed."""
-    of_cluster = {day.parent for day in days}
-    for folder in [d for one in of_cluster for d in (store.path / _FOLDER / one).glob("day=*")]:
-        if folder.relative_to(store.path / _FOLDER) not in days:
-            rmtree(folder, ignore_errors=True)
+    kept = store.path / _FOLDER
+    with suppress(OSError):  # what somebody else kept need not be for everybody
+        for cluster in {day.parent for day in days}:
+            for folder in (kept / cluster).glob("day=*"):
+                if folder.relative_to(kept) not in days:
+                    rmtree(folder, ignore_errors=True)
 
 
 def forget(store: Store) -> None:

@@ -1,5 +1,6 @@
 """What is kept of each day changes no answer, and only days that changed are read again."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,23 @@ def test_a_store_that_cannot_be_written_to_is_read_without(
     (store / "tmp").write_text("no folder")
     same(watch(store), bare)
     assert not kept(store)
+
+
+def test_what_another_user_kept_for_itself_keeps_nobody_from_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    bare = watch(store)
+    stat = Path.stat
+
+    def refused(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if (store / "edges") in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    same(watch(store), bare)
 
 
 def test_a_kept_file_that_is_damaged_is_made_anew(

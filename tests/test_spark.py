@@ -20,12 +20,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from py4j.protocol import Py4JError
 from spark_cluster import Cluster, has_java, spark_cluster
 
 from ingest import sources
 from ingest.errors import SourceError, SparkError
 from ingest.hadoop import hadoop_sources
 from ingest.load import load
+from ingest.spark import _as_spark_error
 from recommender.cli import group
 from recommender.watch import watch
 
@@ -276,6 +278,15 @@ def test_a_master_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
     for place in ("127.0.0.1:1", "[::1]:1,127.0.0.1:1", "nobody"):
         with pytest.raises(SparkError, match=f"{re.escape(place)}: no master of Spark answers"):
             load([str(SAMPLES)], tmp_path / "store", engine=f"spark://{place}")
+
+
+def test_a_port_that_is_no_masters_is_said_in_one_sentence() -> None:
+    # What comes of it after a minute of Spark's own attempts.
+    trace = "Cannot call methods on a stopped SparkContext.\n\tat org.apache.spark.SparkContext"
+    said = r"^spark://h:8080: .*not that of its web page"
+    with pytest.raises(SparkError, match=said) as found, _as_spark_error("spark://h:8080"):
+        raise Py4JError(f"java.lang.IllegalStateException: {trace}")
+    assert "\n" not in str(found.value)
 
 
 def test_where_hadoop_cannot_read_one_sentence_says_so(tmp_path: Path) -> None:
