@@ -177,6 +177,9 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
     name. So an end that was never seen to do what its role does costs little, which is what a
     short window makes of it. Who is in which role costs nothing, for names and labels tell it.
 
+    Calls that make no block worth its bits are told one by one, client, server and port: log2 N +
+    log2 N + log2 P each. Else ends would be grouped by what chance calls have in common.
+
     Args:
         found: distinct calls.
         labels: the role of each end.
@@ -200,10 +203,11 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
         (sizes[blocks // ports % roles], servers),
         (pairs, seen.astype(np.float64)),
     )
-    bits = sum(float((np.log2(n) + _choices(n, k)).sum()) for n, k in chosen)
+    bits = sum(np.log2(n) + _choices(n, k) for n, k in chosen)
     named = np.full(len(blocks), np.inf)
     np.minimum.at(named, block, names)
-    return bits + float(named.sum())
+    stray = 2 * np.log2(ends) + np.log2(ports)
+    return float(np.minimum(bits + named, seen * stray).sum())
 
 
 def sorted_set(values: Ints) -> Ints:
