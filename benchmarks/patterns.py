@@ -30,16 +30,18 @@ from benchmarks.worlds import KINDS, World, world
 from recommender.classify import classified
 from recommender.hours import CLIENT, SERVER, folded, resolved
 from recommender.inventory import Inventory
+from recommender.moves import moved
 from recommender.outliers import judged
 from recommender.patterns import refined, roles, settled
 from recommender.roles import Ints
 from recommender.runs import runs
 from recommender.window import window
 
-# Never looked at while the method was made: roles were made while looking at seeds 1 to 5 and 101
-# to 105, outliers at 1 to 25, 201 to 203 and 301 to 305, the window at 0 to 11.
-ROLE_SEEDS = (201, 202, 203)
-OUTLIER_SEEDS = (401, 402, 403, 404, 405)
+# Never looked at while the method was made: roles were made while looking at seeds 1 to 20, 101 to
+# 105 and 201 to 203, outliers at 1 to 25, 201 to 203, 301 to 305 and 401 to 405, the window at 0 to
+# 11.
+ROLE_SEEDS = (501, 502, 503)
+OUTLIER_SEEDS = (501, 502, 503, 504, 505)
 NOISE = ((1.0, 0.0), (0.9, 0.0), (0.8, 0.02))
 
 
@@ -52,8 +54,17 @@ def best_reachable(made: World) -> Ints:
     return settled(made.calls, made.truth)[1]
 
 
+def oracle(made: World) -> Ints:
+    """Each end placed by what it does, told the true role of every other: no method knows so much.
+
+    Shares of the true roles stand in for their rates, so it is near the best, not above it.
+    """
+    return moved(made.calls, made.truth)
+
+
 METHODS = {
     "refinement": ours,
+    "oracle": oracle,
     "from the truth": best_reachable,
     "Jaccard at 0.5": lambda made: jaccard(made.calls),
     "CloudCluster-like": lambda made: cloudcluster(made.calls),
