@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.attacks import hourly, watched
+from benchmarks.patterns import write
 from benchmarks.shuffles import LOGS, changed, lines_of
 from benchmarks.worlds import world
 from recommender.hours import EDGE, SUMS, folded
@@ -39,3 +40,18 @@ def test_three_shuffles_of_a_log_change_no_byte_of_patterns_and_proposals(log: s
     compared, differ = changed(lines_of(LOGS[log][:1]), range(3))
     assert compared > 10
     assert differ == set()
+
+
+def test_a_table_is_written_between_its_marks_only(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    mark = "<!-- roles: written by benchmarks/patterns.py -->\n"
+    page.write_text(f"before\n{mark}| old |\n<!-- end -->\nafter\n")
+    write("roles", ["| new |", "| --- |"], page)
+    assert page.read_text() == f"before\n{mark}| new |\n| --- |\n<!-- end -->\nafter\n"
+
+
+def test_what_a_second_role_does_is_wanted() -> None:
+    made = world("overlapping", 9)
+    assert (made.truth[58], made.second[395]) == (30, 54)
+    assert made.wanted(58, 395, 18)
+    assert not made.wanted(58, 58, 18)
