@@ -25,7 +25,12 @@ State = Literal["new", "known", "torn"]
 
 @dataclass(frozen=True)
 class Task:
-    """A block that is to be in the store; `number` is that of its source."""
+    """A block that is to be in the store.
+
+    Args:
+        number: that of its source.
+        aside: folder in which its files wait to be put in their places (see `files`).
+    """
 
     number: int
     store: Path
@@ -33,6 +38,7 @@ class Task:
     block: Block
     format: str
     cluster: str | None
+    aside: str = ""
 
     @property
     def name(self) -> str:
@@ -90,7 +96,7 @@ def read_block(task: Task) -> Outcome:
     staged: list[Staged] = []
     if state == "new":
         with as_store_error(store):
-            staged = store.stage_flows(place.name, batch.flows)
+            staged = store.stage_flows(place.name, batch.flows, task.aside)
     record = BlockRecord(
         name=place.name,
         length=len(data),

@@ -11,3 +11,7 @@ class SourceError(FlowpolicyError):
 
 class StoreError(FlowpolicyError):
     """A flow store is missing, of a newer schema, or not a store."""
+
+
+class SparkError(FlowpolicyError):
+    """The cluster of Spark could not do what it was asked to."""

@@ -7,6 +7,7 @@ which shows it whole or not at all likewise.
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,9 +62,9 @@ def write(store: Path, file: Path, data: bytes | pa.Buffer) -> None:
         Staged(write_aside(store, data), file).put()
 
 
-def write_aside(store: Path, data: bytes | pa.Buffer) -> Path:
+def write_aside(store: Path, data: bytes | pa.Buffer, folder: str = "") -> Path:
     """A new file of these bytes, where nobody looks for one."""
-    aside = store / "tmp" / uuid.uuid4().hex
+    aside = store / "tmp" / folder / uuid.uuid4().hex
     aside.parent.mkdir(parents=True, exist_ok=True)
     try:
         aside.write_bytes(data)
@@ -71,6 +72,12 @@ def write_aside(store: Path, data: bytes | pa.Buffer) -> Path:
         aside.unlink(missing_ok=True)
         raise
     return aside
+
+
+def drop_aside(store: Path, folder: str) -> None:
+    """Remove what was written aside in a folder and never put in its place."""
+    if filesystem(store) is None:
+        shutil.rmtree(store / "tmp" / folder, ignore_errors=True)
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

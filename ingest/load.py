@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from ingest.compact import recording, writing
 from ingest.errors import SourceError
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord
-from ingest.sources import Source, expand
+from ingest.sources import Elsewhere, Source, expand
 from ingest.store import Store, create_store
 from ingest.workers import outcomes
 
+_Reader = Callable[[Iterator[Task]], Iterator[tuple[Task, Outcome]]]
 Seen = Callable[[int, int, BlockRecord], None]
 
 
@@ -103,6 +105,7 @@ def load(
     format: str | None = None,
     cluster: str | None = None,
     workers: int | None = None,
+    engine: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     seen: Seen | None = None,
 ) -> Summary:
@@ -112,11 +115,13 @@ def load(
     an old copy of a log that was read since; of a log that has grown only the new flows come to it.
 
     Args:
-        sources: files, folders, globs, `-` for standard input, or sources that were opened.
+        sources: files, folders, globs, `-` for standard input, or sources that were opened; with
+            Spark also what Hadoop reads, as `hdfs://` and `s3a://`.
         store: the folder of the store, or one that was opened.
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
         workers: processes that parse; None is one for each CPU.
+        engine: `spark://HOST:PORT`, a cluster of Spark that parses in their place.
         progress: called after each block.
         seen: called with each block that is in the store: the number of its source (those that
             were opened come first), the bytes of the source before it, and its record.
@@ -124,23 +129,24 @@ def load(
     Raises:
         SourceError: a source is missing, unreadable, or of no known format.
         StoreError: the store can't be written, or is something else.
+        SparkError: the cluster of Spark can't do it.
     """
     began = time.monotonic()
-    found, notes = _found(sources)
-    formats = [_format_of(source, format) for source in found]
-    target = store if isinstance(store, Store) else create_store(store)
-    tallies = [_Tally() for _ in found]
-    total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
-    done = 0
-    tasks = _tasks(found, formats, target.path, cluster)
-    with writing(target):
-        for task, outcome in outcomes(tasks, read_block, workers):
-            _record(target, task, outcome, tallies[task.number], seen)
-            done += task.block.length
-            if progress is not None:
-                progress(_progress(done, total, tallies))
-        with as_store_error(target):
-            _record_sources(target, found, formats, tallies)
+    with _engine(engine, workers) as (elsewhere, read):
+        found, notes = _found(sources, elsewhere)
+        formats = [_format_of(source, format) for source in found]
+        target = store if isinstance(store, Store) else create_store(store)
+        tallies = [_Tally() for _ in found]
+        total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
+        done = 0
+        with writing(target):
+            for task, outcome in read(_tasks(found, formats, target.path, cluster)):
+                _record(target, task, outcome, tallies[task.number], seen)
+                done += task.block.length
+                if progress is not None:
+                    progress(_progress(done, total, tallies))
+            with as_store_error(target):
+                _record_sources(target, found, formats, tallies)
     return Summary(
         files=len(found),
         lines=sum(tally.lines for tally in tallies),
@@ -150,6 +156,23 @@ def load(
         seconds=time.monotonic() - began,
         notes=(*notes, *_notes(found, tallies)),
     )
+
+
+@contextmanager
+def _engine(engine: str | None, workers: int | None) -> Iterator[tuple[Elsewhere | None, _Reader]]:
+    """What finds sources that only the engine knows, and what gives tasks their outcomes."""
+    if engine is None:
+        yield None, lambda tasks: outcomes(tasks, read_block, workers)
+        return
+    from ingest.executors import spark_outcomes
+    from ingest.hadoop import hadoop_sources
+    from ingest.spark import spark_session
+
+    with spark_session(engine) as session:
+        yield (
+            lambda name: hadoop_sources(name, session),
+            lambda tasks: spark_outcomes(tasks, session),
+        )
 
 
 def _record(store: Store, task: Task, outcome: Outcome, tally: _Tally, seen: Seen | None) -> None:
@@ -185,9 +208,11 @@ def _is_settled(store: Store, task: Task, outcome: Outcome, tally: _Tally) -> bo
     return is_ours
 
 
-def _found(sources: Sequence[str | Source]) -> tuple[list[Source], list[str]]:
+def _found(
+    sources: Sequence[str | Source], elsewhere: Elsewhere | None
+) -> tuple[list[Source], list[str]]:
     names = [source for source in sources if isinstance(source, str)]
-    expanded, notes = expand(names)
+    expanded, notes = expand(names, elsewhere)
     found = [*(source for source in sources if isinstance(source, Source)), *expanded]
     if not found:
         raise SourceError(" ".join(notes) or f"{', '.join(names)}: no flow log found.")

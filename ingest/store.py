@@ -7,6 +7,7 @@
     STORE/blocks/<block>.json                             what is known of the block; written last
     STORE/sources/<block>.json                            what was read from the source
     STORE/joins/<name>.json                               files that one file is to replace
+    STORE/edges/cluster=X/day=YYYY-MM-DD/<part>.parquet   what edges are made of; may be removed
 
 and what is left to go on from: STORE/live (see `spool`), STORE/follow (see `growing`).
 
@@ -24,7 +25,9 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
@@ -146,8 +149,25 @@ class Store:
 
     def _partitions(self) -> Iterator[tuple[str, date]]:
         for folder in {file.parent for file in self.files if file.name != _EMPTY.name}:
-            cluster, day = (part.name.partition("=")[2] for part in (folder.parent, folder))
-            yield unquote(cluster), date.fromisoformat(day)
+            yield unquote(_value(folder.parent)), date.fromisoformat(_value(folder))
+
+    def files_by_day(self, cluster: str) -> dict[Path, list[Path]]:
+        """The files of flows of one cluster, by `cluster=X/day=YYYY-MM-DD`."""
+        found: dict[Path, list[Path]] = {}
+        for file in self.files:
+            if file.name != _EMPTY.name and unquote(_value(file.parent.parent)) == cluster:
+                found.setdefault(Path(*file.parent.parts[-2:]), []).append(file)
+        return found
+
+    @contextmanager
+    def aside(self) -> Iterator[Path]:
+        """A place for a file that is not whole yet; it is removed where it was not moved away."""
+        file = self.path / "tmp" / uuid.uuid4().hex
+        file.parent.mkdir(exist_ok=True)
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
 
     def sources(self) -> list[dict[str, Any]]:
         """What was read, one entry a source: source, lines, flows, skipped, rejects, notes."""
@@ -161,7 +181,7 @@ class Store:
             return None
         return BlockRecord(**record)
 
-    def stage_flows(self, name: str, flows: pa.Table) -> list[Staged]:
+    def stage_flows(self, name: str, flows: pa.Table, aside: str = "") -> list[Staged]:
         """Write the flows of a block aside, one file for each cluster and day.
 
         An object store can't rename: there the files are put in their places at once.
@@ -174,7 +194,7 @@ class Store:
             if self.is_remote:
                 put(file, bytes(data))
             else:
-                staged.append(Staged(write_aside(self.path, data), file))
+                staged.append(Staged(write_aside(self.path, data, aside), file))
         return staged
 
     def write_flows(self, name: str, flows: pa.Table) -> None:
@@ -363,6 +383,10 @@ def _parts(flows: pa.Table) -> Iterator[tuple[str, date, pa.Table]]:
         rows.setdefault(key, []).append(row)
     for (cluster, day), numbers in rows.items():
         yield cluster, day, flows.take(column(numbers, pa.int32()))
+
+
+def _value(folder: Path) -> str:
+    return folder.name.partition("=")[2]
 
 
 def _quoted(cluster: str) -> str:

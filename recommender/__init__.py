@@ -10,7 +10,7 @@ objects     Kubernetes objects -> inventory
 owners      pod -> workload
 endpoints   who the ends of flows are (who, kubelets beside it)
 edges       flows -> edges by hour, one ibis expression
-engines     what runs it: DuckDB in this process
+engines     what runs it: DuckDB in this process, or a cluster of Apache Spark
 hours       who is behind Service addresses; edges over all hours
 classify    which edges are wanted, and why the others are not
 roles       a grouping of ends and the bits that it needs (moves betters one)

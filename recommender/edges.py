@@ -114,11 +114,11 @@ def reports(flows: ir.Table) -> ir.Table:
     return named.select(node=named.node, hour=named.time.truncate("h")).distinct()
 
 
-def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
+def edges(counts: ir.Table, ends: ir.Table) -> ir.Table:
     """Fold flows into edges, by hour.
 
     Args:
-        flows: FLOWS, read from the store.
+        counts: what `counts` returns of all flows, or of parts of them one below the other.
         ends: one row per distinct END columns (beside `record_cluster`), with who that is:
             WHO columns prefixed `is_`. An end without a row is left out of every edge.
 
@@ -133,10 +133,10 @@ def edges(flows: ir.Table, ends: ir.Table) -> ir.Table:
         records that show so; `bytes_to_server` and `bytes_to_client` are bytes, null where not
         logged; `first_seen`, `last_seen` are UTC instants, microseconds.
     """
-    return _by_who(_by_end(flows), ends)
+    return _by_who(counts, ends)
 
 
-def _by_end(flows: ir.Table) -> ir.Table:
+def counts(flows: ir.Table) -> ir.Table:
     """Counts by what the log says of both ends, by hour, verdict and kind of sighting."""
     keys = {
         "cluster": flows.cluster,
@@ -182,10 +182,11 @@ def _asked_port(flows: ir.Table) -> ir.Value:
 
     RFC 792 (8 and 0), RFC 4443 (128 and 129).
     """
-    kind = flows.icmp_type.cast("uint16")
+    # Signed: of the engines DuckDB alone knows unsigned integers.
+    kind = flows.icmp_type.cast("int32")
     return ibis.cases(
-        ((flows.protocol == "ICMP") & (kind == 0), ibis.literal(8, "uint16")),
-        ((flows.protocol == "ICMPv6") & (kind == 129), ibis.literal(128, "uint16")),
+        ((flows.protocol == "ICMP") & (kind == 0), ibis.literal(8, "int32")),
+        ((flows.protocol == "ICMPv6") & (kind == 129), ibis.literal(128, "int32")),
         (flows.protocol.isin(["ICMP", "ICMPv6"]), kind),
         else_=flows.dst_port,
     )
@@ -194,11 +195,12 @@ def _asked_port(flows: ir.Table) -> ir.Value:
 def _who_is(table: ir.Table, ends: ir.Table, end: str, role: str) -> ir.Table:
     """The table with one end named: WHO columns of its role in the place of END columns."""
     who = ends.rename({f"{role}_{name}": f"is_{name}" for name in WHO})
-    # Null means "not given" and must find its like, hence identical_to.
+    # Null means "not given" and must find its like, hence identical_to; of the cluster too, or an
+    # engine would conclude that both tables of ends have it in common, and pair all with all.
     joined = table.join(
         who,
         [
-            table.cluster == who.record_cluster,
+            table.cluster.identical_to(who.record_cluster),
             *(table[f"{end}_{name}"].identical_to(who[name]) for name in END),
         ],
     )
@@ -206,24 +208,29 @@ def _who_is(table: ir.Table, ends: ir.Table, end: str, role: str) -> ir.Table:
     return joined.select(*kept, *(f"{role}_{name}" for name in WHO))
 
 
-def asked_names(flows: ir.Table, ends: ir.Table) -> ir.Table:
-    """The names by which each workload asked for outside addresses.
-
-    Args:
-        flows: FLOWS, read from the store.
-        ends: as for `edges`.
-
-    Returns:
-        One row per distinct (`namespace`, `kind`, `name` of the client, `names`, `addresses`), the
-        last two lines: every name has every address.
-    """
+def asked(flows: ir.Table) -> ir.Table:
+    """The names by which clients asked for addresses: distinct (client as END, both lines)."""
     said = []
     for names, addresses in ((flows.dns_query, flows.dns_ips), (flows.dst_names, flows.dst_ip)):
         found = flows.select(
             cluster=flows.cluster, **_end(flows, "src"), names=names, addresses=addresses
         )
         said.append(found.filter(found.names.notnull(), found.addresses.notnull()))
-    named = _who_is(ibis.union(*said, distinct=True), ends, "src", "client")
+    return ibis.union(*said, distinct=True)
+
+
+def asked_names(asked: ir.Table, ends: ir.Table) -> ir.Table:
+    """The names by which each workload asked for outside addresses.
+
+    Args:
+        asked: what `asked` returns of all flows, or of parts of them one below the other.
+        ends: as for `edges`.
+
+    Returns:
+        One row per distinct (`namespace`, `kind`, `name` of the client, `names`, `addresses`), the
+        last two lines: every name has every address.
+    """
+    named = _who_is(asked, ends, "src", "client")
     of_pods = named.filter(named.client_type == "workload")
     who = {name: of_pods[f"client_{name}"] for name in ("namespace", "kind", "name")}
     return of_pods.select(**who, names=of_pods.names, addresses=of_pods.addresses).distinct()
@@ -294,7 +301,7 @@ def _sum(value: Any) -> Any:
 
 
 def _only(lowest: Any, highest: Any) -> Any:
-    return ibis.ifelse(lowest == highest, lowest, ibis.null("uint16"))
+    return ibis.ifelse(lowest == highest, lowest, ibis.null("int32"))
 
 
 def _is(column: Any, value: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Literal
 from recommender.cover import Cover
 from recommender.extents import Mask, Terms, bits, pod_terms, price, spelled_terms
 from recommender.granted import Need, Problem
-from recommender.rulecover import Drawn, Part, RuleCover, cost_of
+from recommender.rulecover import Drawn, Part, Row, RuleCover, cost_of
 
 By = Literal["role", "workload"]
 POLICY = 10  # tenths
@@ -56,22 +56,35 @@ class _State:
     shared: dict[Mask, Draft] = field(default_factory=dict)
     covered: dict[int, dict[int, Mask]] = field(default_factory=lambda: defaultdict(dict))
     governed: Mask = 0
+    _rows: dict[int, tuple[Row, ...]] = field(default_factory=dict)
+    _now: dict[int, int] = field(default_factory=dict)
 
     def own(self, unit: int, covered: Mapping[int, Mask], *, governed: bool) -> int:
         """What the unit's own policy costs, if so much is covered by others."""
-        left = _minus(self.problem.needs[unit], covered)
-        if not left and governed:
+        if unit not in self._rows:
+            self._rows[unit] = self.rules.by_form(self.problem.needs[unit])
+        total, empty = 0, True
+        for row in self._rows[unit]:
+            left = tuple((c, m) for c, mask in row if (m := mask & ~covered.get(c, 0)))
+            if left:
+                total, empty = total + self.rules.cost(left, row), False
+        if empty and governed:
             return 0
-        terms = pod_terms(self.rules.cover.extents.units[unit].selector)
-        return _shell(terms) + cost_of(self.rules.rules(left, self.problem.needs[unit]))
+        return total + _shell(pod_terms(self.rules.cover.extents.units[unit].selector))
+
+    def now(self, unit: int) -> int:
+        """What the unit's own policy costs as it is."""
+        if unit not in self._now:
+            governed = bool(self.governed >> unit & 1)
+            self._now[unit] = self.own(unit, self.covered[unit], governed=governed)
+        return self._now[unit]
 
     def saved(self, draft: Draft) -> int:
         """How much cheaper the whole is with one more policy."""
         saving = -draft.cost
         for unit in bits(draft.units):
-            now = self.covered[unit]
-            saving += self.own(unit, now, governed=bool(self.governed >> unit & 1))
-            saving -= self.own(unit, _plus(now, draft.rules), governed=True)
+            after = _plus(self.covered[unit], draft.rules)
+            saving += self.now(unit) - self.own(unit, after, governed=True)
         return saving
 
     def add(self, draft: Draft) -> None:
@@ -80,6 +93,7 @@ class _State:
         self.governed |= draft.units
         for unit in bits(draft.units):
             self.covered[unit] = _plus(self.covered[unit], draft.rules)
+            self._now.pop(unit, None)
 
     def remove(self, units: Mask) -> Draft:
         """Take the policy of these units out again."""
@@ -90,6 +104,7 @@ class _State:
             for other in others:
                 covered = _plus(covered, other.rules)
             self.covered[unit] = covered
+            self._now.pop(unit, None)
             if not others:
                 self.governed &= ~(1 << unit)
         return draft
@@ -98,8 +113,9 @@ class _State:
 def _plus(covered: Mapping[int, Mask], rules: tuple[Drawn, ...]) -> dict[int, Mask]:
     found = dict(covered)
     for rule in rules:
+        mask = rule.mask
         for column in rule.columns:
-            found[column] = found.get(column, 0) | rule.mask
+            found[column] = found.get(column, 0) | mask
     return found
 
 
@@ -151,20 +167,11 @@ def _candidates(problem: Problem, cover: Cover) -> Iterator[tuple[Mask, Terms]]:
 
 def _split(rows: list[tuple[int, Mask]]) -> Iterator[Mask]:
     """For every peer, the units that need it; `rows` are the peers of each unit."""
-    groups: dict[Mask, Mask] = {}  # peers by who needs them
-    everyone = 0
-    for _, mask in rows:
-        everyone |= mask
-    groups[0] = everyone
+    needing: dict[int, Mask] = defaultdict(int)
     for unit, mask in rows:
-        split: dict[Mask, Mask] = defaultdict(int)
-        for units, peers in groups.items():
-            if peers & mask:
-                split[units | 1 << unit] |= peers & mask
-            if peers & ~mask:
-                split[units] |= peers & ~mask
-        groups = split
-    yield from groups
+        for peer in bits(mask):
+            needing[peer] |= 1 << unit
+    yield from needing.values()
 
 
 def _add(state: _State, candidates: Mapping[Mask, Terms]) -> bool:

@@ -7,7 +7,7 @@ walking the rules once, each acting on whole sets of classes. Port sets are held
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -69,6 +69,70 @@ class Change:
         return self.instead if changed else rule
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The fates at every class, by number: `usual`, but for the classes `at`, sorted.
+
+    A policy lets few in, so a row of a large cluster is nearly all one fate.
+    """
+
+    usual: int
+    at: npt.NDArray[np.int32]
+    fates: npt.NDArray[np.int32]
+    classes: int
+
+    @staticmethod
+    def of(fates: Ids) -> Side:
+        """A whole row, kept short."""
+        usual = int(np.bincount(fates).argmax())
+        at = np.flatnonzero(fates != usual)
+        return Side(usual, at.astype(np.int32), fates[at].astype(np.int32), len(fates))
+
+    def whole(self) -> Ids:
+        """The fate at each class."""
+        row = np.full(self.classes, self.usual, np.int64)
+        row[self.at] = self.fates
+        return row
+
+    def fate(self, kind: int) -> int:
+        """The fate at one class."""
+        place = int(np.searchsorted(self.at, kind))
+        found = place < len(self.at) and self.at[place] == kind
+        return int(self.fates[place]) if found else self.usual
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The distinct rows of a direction, to be read by class; `of` is the place of each class's own.
+
+    `usual` is that of each row; where a class has another, `rows` and `fates` say so, from
+    `starts[class]` on.
+    """
+
+    of: Ids
+    usual: Ids
+    starts: Ids
+    rows: Ids
+    fates: Ids
+
+    def toward(self, kind: int) -> Ids:
+        """The fates at one class, by the class whose row it is."""
+        column = self.usual.copy()
+        span = slice(self.starts[kind], self.starts[kind + 1])
+        column[self.rows[span]] = self.fates[span]
+        return column[self.of]
+
+
+def sides(rows: Sequence[Side], of: Ids) -> Sides:
+    """Rows, turned to be read by class."""
+    at = np.concatenate([row.at for row in rows])
+    order = np.argsort(at, kind="stable")
+    starts = np.searchsorted(at[order], np.arange(rows[0].classes + 1))
+    places = np.repeat(np.arange(len(rows)), [len(row.at) for row in rows])[order]
+    fates = np.concatenate([row.fates for row in rows])[order]
+    return Sides(of, np.array([row.usual for row in rows], np.int64), starts, places, fates)
+
+
 @dataclass(frozen=True)
 class Matrix:
     """Classes of ends, and the ports permitted between them.
@@ -83,16 +147,16 @@ class Matrix:
     results: Numbers[tuple[PortSet, PortSet]]
     _fates: Numbers[Fate] = field(default_factory=Numbers, repr=False)
     _steps: dict[Hashable, int] = field(default_factory=dict, repr=False)
-    _rows: dict[Hashable, Ids] = field(default_factory=dict, repr=False)
-    _rows_of: dict[tuple[int, Direction], Ids] = field(default_factory=dict, repr=False)
+    _rows: dict[Hashable, Side] = field(default_factory=dict, repr=False)
+    _rows_of: dict[tuple[int, Direction], Side] = field(default_factory=dict, repr=False)
+    _outcomes: dict[int, tuple[PortSet, PortSet]] = field(default_factory=dict, repr=False)
     _where: dict[Mask, Ids] = field(default_factory=dict, repr=False)
     _pairs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     def row(self, src: int) -> Ids:
         """The results from one class to every class, by number."""
-        sent = self._side(int(self.members[src]), "egress")
-        signature, table = self._ingress
-        taken = table[signature, src]
+        sent = self._side(int(self.members[src]), "egress").whole()
+        taken = self._ingress.toward(src)
         width = len(self._fates.values)
         return mapped(sent * width + taken, lambda code: self._both(*divmod(code, width)))
 
@@ -102,17 +166,19 @@ class Matrix:
 
     def outcome(self, subject: int, peer: int, direction: Direction) -> tuple[PortSet, PortSet]:
         """The ports allowed, and those unknown, between two ends by the policies of one alone."""
-        fate = int(self._side(subject, direction)[self.classes[peer]])
-        return self._fates.values[fate].outcome()
+        fate = self._side(subject, direction).fate(int(self.classes[peer]))
+        if fate not in self._outcomes:
+            self._outcomes[fate] = self._fates.values[fate].outcome()
+        return self._outcomes[fate]
 
     def outcomes(self, subject: int, direction: Direction) -> set[tuple[PortSet, PortSet]]:
         """The distinct outcomes between a subject and everybody."""
-        fates = np.unique(self._side(subject, direction)).tolist()
+        fates = np.unique(self._side(subject, direction).whole()).tolist()
         return {self._fates.values[fate].outcome() for fate in fates}
 
     def let_through(self, subject: int, direction: Direction, ports: Numbers[PortSet]) -> Ids:
         """The ports that the policies of a subject surely allow to every class, by number."""
-        side = self._side(subject, direction)
+        side = self._side(subject, direction).whole()
         return mapped(side, lambda fate: ports.of(self._fates.values[fate].outcome()[0]))
 
     def subjects(self, direction: Direction) -> Iterator[tuple[int, tuple[Turn, ...]]]:
@@ -126,7 +192,7 @@ class Matrix:
 
     def is_needed(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
         """Whether some outcome of a subject would be another one without a rule."""
-        values, row = self._fates.values, self._side(subject, direction)
+        values, row = self._fates.values, self._side(subject, direction).whole()
         rest = self._walk(subject, direction, Change(policy, rule, None))
         other = rest != row
         pairs = set(zip(row[other].tolist(), rest[other].tolist(), strict=True))
@@ -151,10 +217,10 @@ class Matrix:
         return self._pairs[sent, taken]
 
     @cached_property
-    def _ingress(self) -> tuple[Ids, Ids]:
-        """For each class, the place of its ingress row, and the rows."""
+    def _ingress(self) -> Sides:
+        """The ingress rows of all classes."""
         distinct: dict[int, int] = {}
-        rows: list[Ids] = []
+        rows: list[Side] = []
         places = []
         for member in self.members.tolist():
             row = self._side(member, "ingress")
@@ -162,22 +228,22 @@ class Matrix:
                 distinct[id(row)] = len(rows)
                 rows.append(row)
             places.append(distinct[id(row)])
-        return np.array(places, np.int64), np.stack(rows).astype(np.int32)
+        return sides(rows, np.array(places, np.int64))
 
-    def _side(self, subject: int, direction: Direction) -> Ids:
+    def _side(self, subject: int, direction: Direction) -> Side:
         """The fates of all ports between a subject and every class, in one direction."""
         if (subject, direction) not in self._rows_of:
             self._rows_of[subject, direction] = self._side_of(subject, direction)
         return self._rows_of[subject, direction]
 
-    def _side_of(self, subject: int, direction: Direction) -> Ids:
+    def _side_of(self, subject: int, direction: Direction) -> Side:
         applying = self.acting.applying(subject)
         rules = [r for turn in self.acting.turns(applying, direction) for _, r in turn.rules]
         # Subjects with the same policies differ only by what rules ask of the subject itself.
         own = tuple(self._own(rule, subject, direction) for rule in rules)
         key = direction, applying, own
         if key not in self._rows:
-            self._rows[key] = self._walk(subject, direction)
+            self._rows[key] = Side.of(self._walk(subject, direction))
         return self._rows[key]
 
     def _own(self, rule: Rule, subject: int, direction: Direction) -> Hashable:

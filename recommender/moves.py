@@ -120,14 +120,18 @@ def _alike(found: Calls, labels: Ints) -> Iterator[tuple[int, int]]:
     profile = (belongs @ done).multiply(rare).tocsr()
     length = np.sqrt(np.asarray(profile.multiply(profile).sum(axis=1)).ravel())
     profile = profile.multiply(1 / np.maximum(length, 1e-12)[:, None]).tocsr()
-    # Equal in exact arithmetic must be equal here, whatever the BLAS does.
-    likeness = np.round((profile @ profile.T).toarray(), 9)
-    np.fill_diagonal(likeness, -1)
-    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :_NEAREST]
-    pairs = {
-        (-float(likeness[a, b]), min(a, int(b)), max(a, int(b)))
-        for a in range(roles)
-        for b in nearest[a]
-        if a != b and likeness[a, b] >= _LIKE
-    }
+    pairs: set[tuple[float, int, int]] = set()
+    turned = profile.T.tocsr()
+    for first in range(0, roles, _AT_ONCE):
+        # Equal in exact arithmetic must be equal here, whatever the BLAS does.
+        likeness = np.round((profile[first : first + _AT_ONCE] @ turned).toarray(), 9)
+        own = np.arange(len(likeness))
+        likeness[own, first + own] = -1
+        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :_NEAREST]
+        for a, some in enumerate(nearest, first):
+            pairs |= {
+                (-float(likeness[a - first, b]), min(a, int(b)), max(a, int(b)))
+                for b in some
+                if a != b and likeness[a - first, b] >= _LIKE
+            }
     yield from ((a, b) for _, a, b in sorted(pairs))

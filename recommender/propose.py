@@ -7,7 +7,7 @@ back as a loss.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,6 +106,7 @@ def propose(
     losses: dict[Unit, set[str]] = defaultdict(set)
     for loss in found.losses:
         losses[loss.unit].add(loss.why)
+    kinds = Counter((key.namespace, key.name) for key in units)
     proposals = []
     for unit in tracked("proposing for workloads", dict.fromkeys(units.values())):
         if scope.takes(unit.namespace):
@@ -113,17 +114,18 @@ def propose(
                 d: _rules(by_side[unit, d], basis, scope.open_addresses, apart)
                 for d in scope.directions
             }
-            policy = _policy(unit, rules, words, _policy_name(unit, units))
+            policy = _policy(unit, rules, words, _policy_name(unit, kinds))
             said = (*_unit_loss(unit), *sorted(losses[unit]), *_opened(policy))
             unseen = () if unit in found.seen else (unit,)
             proposals.append(Proposal((unit,), policy, said, unseen))
     return sorted(proposals, key=lambda p: (p.namespace, p.policy.ref.name)), found.losses
 
 
-def _policy_name(unit: Unit, units: Mapping[WorkloadKey, Unit]) -> str:
+def _policy_name(unit: Unit, kinds: Mapping[tuple[str, str], int]) -> str:
+    """With the kind where others than its own workloads bear the name; `kinds` counts by name."""
     key = unit.workloads[0]
-    alike = {k for k in units if (k.namespace, k.name) == (key.namespace, key.name)}
-    kind = f"-{key.kind.lower()}" if alike - set(unit.workloads) else ""
+    own = sum((k.namespace, k.name) == (key.namespace, key.name) for k in unit.workloads)
+    kind = f"-{key.kind.lower()}" if kinds[key.namespace, key.name] > own else ""
     return f"{NAME_PREFIX}{unit.name}{kind}"
 
 
@@ -220,7 +222,9 @@ def _rule(some: Sequence[Need], ports: PortSet, basis: Basis, budget: int, by_na
     found = blocks(addresses, budget, basis.closed)
     within = [AddressPeer((block.cidr,), reach=basis.words.reach) for block in found]
     rows = [need.row for need in some]
+    pairs = tuple(sorted({_pair(row) for row in rows if row.get("opened")}))
     opened = (
+        *(f"{pair} was opened for shorter policies, nobody was seen to use it" for pair in pairs),
         *sorted({_run(row) for row in rows} - {""}),
         *(_PATTERN.format(name) for name in patterns if "*" in name),
         *(str(block) for block in found if block.opened),
@@ -228,9 +232,14 @@ def _rule(some: Sequence[Need], ports: PortSet, basis: Basis, budget: int, by_na
     return Rule(
         peer=AnyOf((*peers, *within)),
         ports=Ports(numbers=ports),
-        evidence=replace(_evidence(rows), opened=opened),
+        evidence=replace(_evidence(rows), opened=opened, pairs=pairs),
         learns=by_name and all(need.asks for need in some),
     )
+
+
+def _pair(row: Row) -> str:
+    ends = f"{named(row, 'client')} -> {named(row, 'server')}"
+    return f"{ends} {row['protocol']} {row['port']}"
 
 
 def _run(row: Row) -> str:
@@ -244,7 +253,9 @@ def _run(row: Row) -> str:
     )
 
 
-def _evidence(rows: Sequence[Row]) -> Evidence:
+def _evidence(given: Sequence[Row]) -> Evidence:
+    seen = [row for row in given if not row.get("opened")]
+    rows = seen or given
     reporters = set()
     for row in rows:
         if row["allowed_client"]:
@@ -258,8 +269,8 @@ def _evidence(rows: Sequence[Row]) -> Evidence:
         first_seen=min(instant(row["first_seen"]) for row in rows),
         last_seen=max(instant(row["last_seen"]) for row in rows),
         reporters=tuple(sorted(reporters)),
-        clients=tuple(sorted({named(row, "client") for row in rows})),
-        servers=tuple(sorted({named(row, "server") for row in rows})),
+        clients=tuple(sorted({named(row, "client") for row in seen})),
+        servers=tuple(sorted({named(row, "server") for row in seen})),
     )
 
 

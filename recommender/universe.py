@@ -145,10 +145,11 @@ class Universe:
                     own = self.told.cluster
                     sure = self.plain if own and selector.matches({key: own}) else 0
                     return Truth(sure, sure if own else self.plain)
-                found = 0
-                for value, pods in self.labels(key).items():
+                found, bearing = 0, self.labels(key)
+                # The values of a selector are few; those that pods bear may be many.
+                for value in selector.values if isinstance(selector, In) else bearing:
                     if selector.matches({key: value}):
-                        found |= pods
+                        found |= bearing.get(value, 0)
                 return Truth(0 if key.startswith("hidden:") else found, found)
         assert_never(selector)
 

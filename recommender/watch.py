@@ -12,36 +12,21 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import ibis
-import ibis.expr.types as ir
 import pandas as pd
 
-from ingest.errors import StoreError
+from ingest.errors import SparkError, StoreError
 from ingest.store import Store, open_store
 from recommender.addresses import address
+from recommender.days import Parts, forget, parts
 from recommender.decisions import Decision
-from recommender.edges import (
-    api_servers as api_servers_of,
-)
 from recommender.edges import (
     asked_names as asked_names_of,
 )
 from recommender.edges import (
     edges as folded,
 )
-from recommender.edges import (
-    looked_up as looked_up_of,
-)
-from recommender.edges import (
-    outside_calls as outside_calls_of,
-)
-from recommender.edges import (
-    reports as reports_of,
-)
-from recommender.edges import (
-    sighted_ends as sighted_ends_of,
-)
 from recommender.endpoints import inventory_of_flows, resolve
-from recommender.engines import DUCKDB, EngineError, connected, fetch, flows_of, table_of
+from recommender.engines import DUCKDB, EngineError, connected, fetch, table_of
 from recommender.enough import Thresholds, quiet_nodes
 from recommender.frames import Row
 from recommender.gaps import gaps_of
@@ -112,6 +97,7 @@ def watch(
     audited: bool = False,
     decisions: Sequence[Decision] = (),
     in_force: bool = False,
+    engine: str = DUCKDB,
 ) -> Watched:
     """Read the store's flows of one cluster as edges.
 
@@ -122,17 +108,19 @@ def watch(
         audited: take traffic that policy would have denied (audit mode) as wanted.
         decisions: of people, which come before all else.
         in_force: let an edge wait for review where a policy of the inventory denies it.
+        engine: what reads the flows (see `engines.connected`).
 
     Raises:
+        SparkError: the engine is a cluster of Spark that can't do it.
         StoreError: no store, one with a damaged file, or several clusters and none named.
         InventoryError: an inventory path cannot be read.
     """
     known = read_inventory(inventory) if inventory else None
 
-    def read(chosen: str, flows: ir.Table, backend: ibis.BaseBackend) -> _Folded:
-        return _folded(chosen, known, flows, backend)
+    def read(chosen: str, parts: Parts, backend: ibis.BaseBackend) -> _Folded:
+        return _folded(chosen, known, parts, backend)
 
-    folded = _reading(store, cluster, read)
+    folded = _reading(store, cluster, read, engine)
     found = meaning(
         folded.hourly, folded.inventory, audited=audited, decisions=decisions, in_force=in_force
     )
@@ -157,28 +145,34 @@ def names_seen(store: str | Path, cluster: str | None = None) -> dict[str, froze
         StoreError: as `watch`.
     """
 
-    def read(_: str, flows: ir.Table, backend: ibis.BaseBackend) -> dict[str, frozenset[str]]:
-        return _addresses_of_names(fetch(looked_up_of(flows), backend))
+    def read(_: str, parts: Parts, backend: ibis.BaseBackend) -> dict[str, frozenset[str]]:
+        return _addresses_of_names(fetch(parts("names"), backend))
 
     return _reading(store, cluster, read)
 
 
 T = TypeVar("T")
-Reader = Callable[[str, ir.Table, ibis.BaseBackend], T]
+Reader = Callable[[str, Parts, ibis.BaseBackend], T]
 
 
 def _reading(store: str | Path, cluster: str | None, read: Reader[T], engine: str = DUCKDB) -> T:
-    """What `read` makes of the chosen cluster, its flows and the engine that they are read with."""
+    """What `read` makes of the chosen cluster, its parts and the engine that reads them."""
     opened = open_store(store)
-    chosen = _cluster(opened, cluster)
+    chosen, damaged = _cluster(opened, cluster), False
     for attempt in range(_ATTEMPTS):
         state = _state(opened)
         try:
             with connected(engine) as backend:
-                return read(chosen, flows_of(opened, chosen, backend), backend)
-        except EngineError as error:
+                return read(chosen, parts(opened, chosen, backend, keep=not damaged), backend)
+        except (EngineError, SparkError) as error:
             # Files are replaced and joined while others read: then they are read anew.
             if attempt + 1 < _ATTEMPTS and _state(opened) != state:
+                continue
+            if isinstance(error, SparkError):
+                raise
+            if not damaged:  # it may be what was kept that can't be read
+                forget(opened)
+                damaged = True
                 continue
             raise _unreadable(store, error) from error
     raise AssertionError
@@ -214,18 +208,18 @@ class _Folded(NamedTuple):
 
 
 def _folded(
-    chosen: str, known: Inventory | None, flows: ir.Table, backend: ibis.BaseBackend
+    chosen: str, known: Inventory | None, parts: Parts, backend: ibis.BaseBackend
 ) -> _Folded:
-    sighted = fetch(sighted_ends_of(flows), backend)
+    sighted = fetch(parts("sighted"), backend)
     objects = known or inventory_of_flows(sighted)
-    calls = fetch(outside_calls_of(flows), backend)
-    servers = fetch(api_servers_of(flows), backend)["address"]
+    calls = fetch(parts("calls"), backend)
+    servers = fetch(parts("servers"), backend)["address"]
     who = resolve(sighted, calls, objects, frozenset(servers))
     ends = table_of(who, backend)
-    hourly = fetch(folded(flows, ends), backend)
-    reports = fetch(reports_of(flows), backend)
-    names = _addresses_of_names(fetch(looked_up_of(flows), backend))
-    asked = _asked(fetch(asked_names_of(flows, ends), backend))
+    hourly = fetch(folded(parts("counts"), ends), backend)
+    reports = fetch(parts("reports"), backend)
+    names = _addresses_of_names(fetch(parts("names"), backend))
+    asked = _asked(fetch(asked_names_of(parts("asked"), ends), backend))
     return _Folded(chosen, objects, hourly, reports, names, asked, mesh_of(sighted, who))
 
 

@@ -4,7 +4,7 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const out = new URL("../recommender/report/assets/", import.meta.url).pathname;
-const bundled = ["cytoscape", "cytoscape-fcose", "cose-base", "layout-base"];
+const bundled = ["cytoscape", "cytoscape-fcose", "cose-base", "layout-base", "fflate"];
 
 await build({
   entryPoints: { page: "src/page.js" },

@@ -58,7 +58,7 @@ def write(folder: Path, workloads: int, namespaces: int, calls: int) -> tuple[Pa
     for number in range(calls):
         client = ends[rng.randrange(len(ends))]
         near = client[0] if rng.random() < 0.8 else "team-00"
-        server = (near, f"svc-{near[-2:]}-{rng.randrange(per):02}")
+        server = (near, f"svc-{near[5:]}-{rng.randrange(per):02}")
         for day in (2, 3, 5):
             time = f"2026-03-{day:02}T{number % 24:02}:00:00.000000001Z"
             both = address[client], address[server]

@@ -20,13 +20,20 @@ HOMES = {
     "click": ("recommender.cli", "recommender.commands."),
     "kubernetes": ("recommender.cluster",),
     "sklearn": ("recommender.patterns",),
-    "ibis": ("recommender.edges", "recommender.engines", "recommender.watch"),
+    "ibis": (
+        "recommender.edges",
+        "recommender.engines",
+        "recommender.days",
+        "recommender.watch",
+    ),
     "duckdb": ("recommender.engines",),
+    "pyspark": ("ingest.spark", "ingest.executors", "ingest.hadoop"),
+    "py4j": ("ingest.spark",),
     "ruamel": ("recommender.report.",),
     "rich": ("recommender.commands.", "recommender.report."),
     "yaml": ("recommender.manifests", "recommender.diff", "recommender.enforce"),
 }
-INGEST_FACE = {"ingest.schema", "ingest.store", "ingest.errors"}
+INGEST_FACE = {"ingest.schema", "ingest.store", "ingest.errors", "ingest.spark"}
 # Modules that know no dialect, no I/O and no table.
 PURE = {"recommender.model", "recommender.addresses", "recommender.selectors"}
 

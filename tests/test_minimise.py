@@ -1,7 +1,9 @@
 """Minimised proposals permit just what the proposals permitted, with less to read."""
 
 import random
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import combinations
 from types import ModuleType
 
 from cluster_objects import inventory, workload
@@ -12,11 +14,22 @@ from hypothesis import strategies as st
 
 from recommender.dialects import calico_render, cilium_render
 from recommender.evaluate import Evaluator, evaluator
+from recommender.extents import extents, price, term
 from recommender.fewest import By
 from recommender.inventory import Inventory
 from recommender.manifests import Manifest
 from recommender.minimise import Minimised, minimised, size
-from recommender.model import DIRECTIONS, AddressPeer, And, AnyOf, In, LabelPeer, Policy, Rule
+from recommender.model import (
+    DIRECTIONS,
+    AddressPeer,
+    And,
+    AnyOf,
+    In,
+    LabelPeer,
+    Policy,
+    Rule,
+    Selector,
+)
 from recommender.propose import Proposal
 
 BY: tuple[By, By] = ("role", "workload")
@@ -172,6 +185,57 @@ def test_tomorrows_workload_is_named_where_a_label_would_take_it_in_and_not_wher
     assert {e.workloads for e in by_label} == {("shop/w0", "shop/w1", "shop/w2")}
     assert "a new workload with" in str(by_label[0])
     assert not shortened(CALLS, shop(*three(""), DB, other)).embraces
+
+
+def test_a_workload_alone_in_its_namespace_is_still_named_by_its_labels() -> None:
+    both = {"app": "db", "part": "store"}
+    found = shortened(
+        CALLS, shop(*three("api"), workload("db", both, namespace="bank", match=both))
+    )
+    away = In("ns:kubernetes.io/metadata.name", frozenset({"bank"}))
+    named = (In("pod:app", frozenset({"db"})), In("pod:part", frozenset({"store"})))
+    peers = {r.peer for p in found.proposals for r in p.policy.egress}
+    assert peers == {AnyOf((LabelPeer(And((away, *named))),))}
+
+
+def selectors(found: list[Policy]) -> Iterator[And]:
+    """Those of subjects and of peers."""
+    for policy in found:
+        peers = [r.peer for d in DIRECTIONS for r in policy.rules(d)]
+        each = [p for peer in peers for p in (peer.peers if isinstance(peer, AnyOf) else (peer,))]
+        for one in (policy.subject, *(p.selector for p in each if isinstance(p, LabelPeer))):
+            assert isinstance(one, And)
+            yield one
+
+
+def narrower(a: Iterable[Selector], b: Iterable[Selector]) -> bool:
+    """Whether all that bear the one bear the other, and not the other way round."""
+
+    def implies(these: Iterable[Selector], those: Iterable[Selector]) -> bool:
+        asked = [(t.key, t.values) for t in these if isinstance(t, In)]
+        return all(
+            isinstance(t, In) and any(k == t.key and vs <= t.values for k, vs in asked)
+            for t in those
+        )
+
+    return implies(a, b) and not implies(b, a)
+
+
+@given(traffic(), ANY)
+def test_no_label_set_as_short_takes_in_the_same_workloads_and_fewer_that_nobody_has_seen(
+    drawn: tuple[Inventory, list[Edge]], by: By
+) -> None:
+    world, edges = drawn
+    known = extents(basis_of(world))
+    labels = sorted({item for space in known.spaces for item in known.labels(space)})
+    sets = [tuple(map(term, some)) for n in (1, 2, 3) for some in combinations(labels, n)]
+    for selector in selectors(policies(shortened(edges, world, by).proposals)):
+        asked = tuple(t for t in selector.terms if "pod:" in str(t))
+        place = tuple(t for t in selector.terms if t not in asked)
+        taken = known.matched(selector)
+        for terms in sets:
+            if price(terms) <= max(price(asked), 1) and narrower(terms, asked):
+                assert known.matched(And((*place, *terms))) != taken
 
 
 def test_merged_evidence_adds_up() -> None:

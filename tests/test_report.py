@@ -1,5 +1,7 @@
 """The page of `flowpolicy report`, in a real browser: what a click shows, and what cannot run."""
 
+import base64
+import gzip
 import hashlib
 import json
 import re
@@ -37,9 +39,9 @@ def made(folder: Path, log: Path, inventory: Path | None) -> Path:
 
 
 def data_of(text: str) -> Json:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    found = re.search(r'<script type="application/gzip" id="data">(.*?)</script>', text, re.DOTALL)
     assert found is not None
-    data: Json = json.loads(found[1])
+    data: Json = json.loads(gzip.decompress(base64.b64decode(found[1])))
     return data
 
 

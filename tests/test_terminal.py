@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given as given_of_hypothesis
+from hypothesis import strategies as st
 
 from recommender.cli import COMMANDS, group
+from recommender.report.lines import folded, printable
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "data" / "samples"
@@ -65,6 +68,36 @@ def test_a_table_fits_eighty_columns_and_keeps_every_name(given: tuple[str, ...]
     assert max(map(len, lines)) <= 80
     assert "client" in lines[0] + lines[1]
     assert "payments/gatewa" in "".join(lines)
+
+
+def test_what_waits_for_a_decision_is_a_table_of_eighty_columns(given: tuple[str, ...]) -> None:
+    shown = COLOUR.sub("", on_terminal("patterns", *given))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"client +server +port +why", shown)
+    assert re.search(r"shop/catalog +169\.254\.169\.254 +TCP 80 ", shown)
+    assert re.search(r"data/log-agent +192\.168\.10\.5 +TCP 6443", shown)
+
+
+def test_long_lines_go_on_deeper_on_a_terminal(given: tuple[str, ...], tmp_path: Path) -> None:
+    out, policies = str(tmp_path / "out"), str(SAMPLES / "policies")
+    diff = ("diff", policies, policies, "--inventory", given[3])
+    for command in (("recommend", *given, "--out", out), diff):
+        lines = on_terminal(*command).splitlines()
+        # No path is cut in two, however long.
+        assert not [line for line in lines if len(line) > 80 and not {out, policies} & in_(line)]
+        assert any(line.startswith("    ") for line in lines)
+
+
+def in_(line: str) -> set[str]:
+    """The words of a line, and of its paths the folder too."""
+    words = line.split()
+    return {*words, *(str(Path(word).parent) for word in words)}
+
+
+@given_of_hypothesis(st.text(), st.integers(1, 100))
+def test_folding_a_line_loses_no_word(line: str, width: int) -> None:
+    line = printable(line)
+    assert folded(line, width).split() == line.split()
 
 
 def test_no_color_is_honoured(given: tuple[str, ...]) -> None:

@@ -79,5 +79,6 @@ def command(
     elif output == "markdown":
         click.echo(changes.markdown(found))
     else:
-        click.echo(changes.text(found, None if everything else _MOST))
+        for line in changes.text(found, None if everything else _MOST):
+            options.tell(line)
     options.done(strict, before, after, answer=10 if found else 0)

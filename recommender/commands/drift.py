@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.drift import Drift
@@ -53,7 +53,9 @@ def command(
     from recommender.report.tree import LOCK, locked
     from recommender.watch import watch
 
-    watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
+    chosen = options.read_decisions(decisions)
+    with progress.waiting("reading the store"):
+        watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
     policies = options.read_policies([str(folder)], watched.inventory, may_be_empty=True)
     if not locked(folder):

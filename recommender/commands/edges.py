@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @options.store
 @options.inventory
 @options.cluster
+@options.engine
 @click.option("--hourly", is_flag=True, help="One row an hour, without classes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File for -o parquet.")
 @options.output("text", "json", "csv", "parquet")
@@ -29,6 +30,7 @@ def command(
     store: str,
     inventory: tuple[str, ...],
     cluster: str | None,
+    engine: str,
     hourly: bool,
     out: Path | None,
     output: str,
@@ -43,7 +45,7 @@ def command(
     if output == "parquet" and out is None:
         raise click.UsageError("-o parquet needs --out FILE")
     with progress.waiting("reading the store"):
-        watched = watch(store, inventory, cluster=cluster)
+        watched = watch(store, inventory, cluster=cluster, engine=engine)
     options.say_problems(watched.inventory)
     if watched.from_flows:
         options.say(FROM_FLOWS)

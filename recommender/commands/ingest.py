@@ -29,6 +29,7 @@ from recommender.commands import following, options
 @click.option("--cluster", metavar="NAME", help="Cluster name, where the log does not say it.")
 @click.option("--strict", is_flag=True, help="Exit 12 when a line was rejected.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; one a core unless given.")
+@options.engine
 @following.following
 @options.output("text", "json")
 def command(
@@ -38,6 +39,7 @@ def command(
     cluster: str | None,
     strict: bool,
     workers: int | None,
+    engine: str,
     output: str,
     **live: Any,
 ) -> None:
@@ -52,14 +54,23 @@ def command(
     from recommender.commands.progress import shown
 
     known = None if format_ == "auto" else format_
+    cluster_of_spark = None if engine == "duckdb" else engine
     if following.is_wanted(sources, live):
+        if cluster_of_spark:
+            raise click.UsageError("--engine spark:// reads what is there; leave out --follow")
         summary = following.summary(
             sources, store, format_=known, cluster=cluster, workers=workers, live=live
         )
     else:
         with shown() as progress:
             summary = load(
-                sources, store, format=known, cluster=cluster, workers=workers, progress=progress
+                sources,
+                store,
+                format=known,
+                cluster=cluster,
+                workers=workers,
+                engine=cluster_of_spark,
+                progress=progress,
             )
     for note in summary.notes:
         options.say(note)

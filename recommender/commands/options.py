@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.errors import FlowpolicyError
-from recommender.report.lines import printable
+from recommender.report.lines import folded, printable
 
 if TYPE_CHECKING:
     from recommender.decisions import Decision
@@ -36,6 +37,23 @@ inventory = click.option(
 )
 cluster = click.option(
     "--cluster", metavar="NAME", help="The cluster to look at, where the store holds several."
+)
+
+
+def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value != "duckdb" and not value.startswith("spark://"):
+        raise click.BadParameter(f"{value!r} is neither duckdb nor spark://HOST:PORT.")
+    return value
+
+
+engine = click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    callback=_engine,
+    help="What reads the flows: duckdb, in this process, or spark://HOST:PORT, a cluster of Apache "
+    "Spark.",
 )
 
 decisions = click.option(
@@ -228,8 +246,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def tell(line: str) -> None:
-    """One line for people, on standard output."""
-    click.echo(printable(line))
+    """One line for people, on standard output; a terminal gets it in lines that fit it."""
+    shown = printable(line)
+    if sys.stdout.isatty():
+        shown = folded(shown, shutil.get_terminal_size().columns)
+    click.echo(shown)
 
 
 def say(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recommender.commands import options, progress
+from recommender.commands import options, progress, tables
 from recommender.commands.edges import FROM_FLOWS
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def command(
     Workloads that communicate alike share a role. Edges that a gate stops wait for a decision. The
     window ends in one word: ready, wait (until when) or can't tell (why).
     """
-    from recommender.report import patterns
     from recommender.watch import watch, window_of
 
     if output == "parquet" and out is None:
@@ -67,12 +66,26 @@ def command(
         sys.exit(3)
     found = window_of(watched, thresholds)
     if output == "text":
-        click.echo(patterns.text(watched.meaning.roles, watched.edges, found))
+        _tell(watched, found)
     elif output == "json":
         click.echo(json.dumps(_as_dict(watched, found)))
     else:
         assert out is not None
         _write(watched, found, out)
+
+
+def _tell(watched: Watched, window: Window) -> None:
+    from recommender.report import patterns
+
+    for line in patterns.roles_lines(watched.meaning.roles):
+        options.tell(line)
+    for title, rows, more in patterns.to_look_at(watched.edges):
+        options.tell(title)
+        tables.tell(patterns.HEADS, rows)
+        if more:
+            options.tell(more)
+    for line in patterns.estimate_lines(window):
+        options.tell(line)
 
 
 def _as_dict(watched: Watched, window: Window) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def command(found: Recommendation, out: Path, changes: Path | None, output: str)
     if output == "json":
         click.echo(json.dumps(files.as_dict(found)))
     else:
-        click.echo(text.summary(found, out))
+        for line in text.summary(found, out):
+            options.tell(line)
 
 
 def _check(changes: Path, out: Path, found: Recommendation) -> None:

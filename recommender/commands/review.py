@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recommender.commands import options
+from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.forges import Kind
@@ -75,9 +75,12 @@ def command(
     if (open_ is None) != (number is None):
         raise click.UsageError("a comment needs both --open and --number")
     git = repository(repo, dict(os.environ))
-    watched = watch(store, inventory, cluster=cluster, decisions=options.read_decisions(decisions))
+    chosen = options.read_decisions(decisions)
+    with progress.waiting("reading the store"):
+        watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
-    found = review(git, base, path, watched)
+    with progress.waiting("comparing"):
+        found = review(git, base, path, watched)
     text = _markdown(found)
     if sarif is not None:
         _write(found, sarif, repo)
@@ -91,7 +94,8 @@ def command(
     elif output == "markdown":
         click.echo(text)
     else:
-        click.echo(changes.text(found.diff, 40))
+        for line in changes.text(found.diff, 40):
+            options.tell(line)
         _print(found.denied)
     options.done(False, found.new, answer=11 if found.denied else 0)
 

@@ -20,7 +20,7 @@ SCHEMA = "flowpolicy/run/1"
 _ORDER = (
     *("ingest", "compact", "snapshot", "recommend", "check", "drift", "diff", "report", "suggest"),
 )
-_SHARED = ("store", "cluster", "inventory", "decisions")  # given once, for every step
+_SHARED = ("store", "cluster", "inventory", "decisions", "engine")  # given once, for every step
 _NOT_HERE = frozenset({"help", "output", "follow", "every"})
 _TEXT: dict[str, Any] = {"type": "string"}
 
@@ -52,6 +52,7 @@ def schema() -> dict[str, Any]:
         "cluster": {**_TEXT, "description": "The cluster, for every step."},
         "inventory": {**_list(_TEXT), "description": "Cluster objects, for every step."},
         "decisions": {**_TEXT, "description": "The file of decisions, for every step."},
+        "engine": {**_TEXT, "description": "What reads logs and flows, for every step."},
         "lock": {**_TEXT, "description": "File that two runs cannot hold; STORE.lock if local."},
         "metrics": _mapping(
             {

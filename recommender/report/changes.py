@@ -72,15 +72,11 @@ def changed(objects: Iterable[ObjectChange]) -> list[ObjectChange]:
     return [change for change in objects if change.change != "unchanged"]
 
 
-def text(diff: Diff, most: int | None = None) -> str:
-    """The whole diff for people: objects, connections, observed flows, remarks.
+def text(diff: Diff, most: int | None = None) -> Iterator[str]:
+    """The whole diff in lines for people: objects, connections, observed flows, remarks.
 
     Sections are cut after `most` lines; what matters most in them comes first.
     """
-    return "\n".join(map(printable, _text(diff, most)))
-
-
-def _text(diff: Diff, most: int | None) -> Iterator[str]:
     for change in changed(diff.objects):
         yield _title(change)
         yield from change.text.splitlines()

@@ -1,6 +1,6 @@
 """What the page shows, as plain values: ends, edges, policies, window, changes, review.
 
-Columns in place of objects, texts named once: a page of 1,000 workloads stays below 5 MB.
+Columns in place of objects, texts named once, so that a page of 1,000 workloads stays small.
 """
 
 from __future__ import annotations

@@ -98,13 +98,8 @@ def _word(window: Window) -> str:
     return f"watched long enough: {window.word.word}{until}"
 
 
-def text(roles: Roles, edges: pd.DataFrame, window: Window) -> str:
-    """Roles, review list and window as tables for people."""
-    parts = (_roles(roles), _review(edges), _window(window))
-    return "\n".join(line for part in parts for line in part)
-
-
-def _roles(roles: Roles) -> Iterator[str]:
+def roles_lines(roles: Roles) -> Iterator[str]:
+    """The catalogue: roles with what they do and who is odd, and who is alone in theirs."""
     shared = [role for role in roles.catalogue if len(role.members) > 1]
     alone = [role for role in roles.catalogue if len(role.members) == 1]
     yield f"roles: {len(shared)} of two members or more"
@@ -127,43 +122,69 @@ def _odd(role: Role) -> Iterator[str]:
         yield f"{member} {token}; {others} of {len(role.members)} do not"
 
 
-def _review(edges: pd.DataFrame) -> Iterator[str]:
+# Headings of what `by_client` gives.
+HEADS = ("client", "server", "port", "why")
+Told = tuple[tuple[str, str, str, str], str]
+
+
+def to_look_at(edges: pd.DataFrame) -> Iterator[tuple[str, list[Told], str]]:
+    """What waits for a decision, and what was kept but is rare or reaches the control plane.
+
+    Returns:
+        Of each: a title, the first rows (see `by_client`), and a line on how many are left out.
+    """
     found = of_class(edges, "review")
-    yield f"waiting for a decision: {len(found)}"
     # The most suspicious first; an edge without a score was never taken for wanted.
-    lines = by_client(sorted(found, key=lambda r: 99 if r["score"] is None else -r["score"]))
-    yield from (f"  {line}" for line in lines[:_MOST])
-    if len(lines) > _MOST:
-        yield f"  and {len(lines) - _MOST} lines more (-o json)"
+    waiting = by_client(sorted(found, key=lambda r: 99 if r["score"] is None else -r["score"]))
+    yield _cut(f"waiting for a decision: {len(found)}", waiting)
     for word, what in (("rare", "seen in one hour only"), ("ask", "reaches the control plane")):
         rows = [row for row in marked(edges) if row["pattern"] == word]
         if rows:
-            yield f"kept, but {what}: {len(rows)}"
-            yield from (f"  {edge_text(row)}" for row in rows[:_MOST])
+            yield _cut(f"kept, but {what}: {len(rows)}", [_told(row, "") for row in rows])
 
 
-def by_client(rows: Sequence[Row]) -> list[str]:
-    """An edge and its reason a line; many edges of one client for one reason share a line."""
+def _cut(title: str, rows: list[Told]) -> tuple[str, list[Told], str]:
+    left = len(rows) - _MOST
+    more = f"  and {left} lines more (-o json)" if left > 0 else ""
+    return title, [(cells, f"  {line}") for cells, line in rows[:_MOST]], more
+
+
+def by_client(rows: Sequence[Row]) -> list[Told]:
+    """An edge and its reason a row; many edges of one client for one reason share one.
+
+    Returns:
+        The cells under HEADS, and the line that says the same.
+    """
     together: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         together.setdefault((named(row, "client"), str(row["reason"])), []).append(row)
-    found: list[str] = []
+    found: list[Told] = []
     for (client, reason), edges in together.items():
         if len(edges) <= _FEW:
-            found.extend(f"{edge_text(row)}: {reason}" for row in edges)
+            found.extend(_told(row, reason) for row in edges)
         else:
-            servers = len({named(row, "server") for row in edges})
-            found.append(f"{client} -> {servers} servers, {len(edges)} edges: {reason}")
+            servers, count = f"{len({named(r, 'server') for r in edges})} servers", len(edges)
+            line = f"{client} -> {servers}, {count} edges: {reason}"
+            found.append(((client, servers, f"{count} edges", reason), line))
     return found
+
+
+def _told(row: Row, reason: str) -> Told:
+    line = f"{edge_text(row)}: {reason}" if reason else edge_text(row)
+    return (named(row, "client"), named(row, "server"), _port(row), reason), line
+
+
+def _port(row: Row) -> str:
+    return str(row["protocol"]) if row["port"] is None else f"{row['protocol']} {row['port']}"
 
 
 def edge_text(row: Row) -> str:
     """An edge in one line."""
-    port = "" if row["port"] is None else f" {row['port']}"
-    return f"{named(row, 'client')} -> {named(row, 'server')} {row['protocol']}{port}"
+    return f"{named(row, 'client')} -> {named(row, 'server')} {_port(row)}"
 
 
-def _window(window: Window) -> Iterator[str]:
+def estimate_lines(window: Window) -> Iterator[str]:
+    """The word and its reasons, then the figures that led to it and what they cannot show."""
     yield from window_lines(window)
     for e in window.estimates:
         withheld = window.correlated and e.width_h == 1

@@ -10,17 +10,12 @@ from recommender.limits import MOST_APPLIED_BYTES, largest
 from recommender.recommend import Recommendation
 from recommender.report import beside, patterns
 from recommender.report.files import INDEX, window
-from recommender.report.lines import printable
 
 _MOST = 10
 
 
-def summary(recommendation: Recommendation, out: Path) -> str:
+def summary(found: Recommendation, out: Path) -> Iterator[str]:
     """The outcome in some lines: what was written, the proof, what waits for a decision."""
-    return "\n".join(map(printable, _lines(recommendation, out)))
-
-
-def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     policies = [proposal for proposal, _ in found.written]
     rules = sum(len(p.policy.ingress) + len(p.policy.egress) for p in policies)
     watched = window(found.watched.edges)
@@ -36,6 +31,10 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
             f"shortened: {before.policies} policies with {before.rules} rules to "
             f"{after.policies} with {after.rules}, which permit the same"
         )
+        if found.opened:
+            many = "1 pair" if len(found.opened) == 1 else f"{len(found.opened)} pairs"
+            yield f"opened for that, though nobody was seen to use it: {many}"
+            yield from (f"  {pair}" for pair in found.opened)
         yield f"selectors that take in workloads yet unseen: {len(shortest.embraces)}"
         yield from _some(list(map(str, shortest.embraces)))
     yield f"permitted beyond what was seen: {len(found.surplus)}"
@@ -55,7 +54,7 @@ def _lines(found: Recommendation, out: Path) -> Iterator[str]:
     ):
         rows = of_class(found.watched.edges, class_)
         yield f"{title}: {len(rows)}"
-        yield from _some(patterns.by_client(rows))
+        yield from _some([line for _, line in patterns.by_client(rows)])
     losses = [f"{p.workloads[0]}: {loss}" for p in policies for loss in p.losses]
     if losses:
         yield f"what a {found.writer.words.title} cannot say: {len(losses)}"

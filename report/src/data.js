@@ -1,7 +1,10 @@
 // The data that `flowpolicy report` wrote into the page, as objects that refer to each other.
-// The layout is described in recommender/report/report.schema.json.
+// The layout is described in recommender/report/page_data.py.
 
-const raw = JSON.parse(document.getElementById("data").textContent);
+import { gunzipSync, strFromU8 } from "fflate";
+
+const packed = Uint8Array.from(atob(document.getElementById("data").textContent), (one) => one.charCodeAt(0));
+const raw = JSON.parse(strFromU8(gunzipSync(packed)));
 const DAY_S = 86400;
 
 export const CLASSES = {

@@ -1,0 +1,163 @@
+"""A cluster of Apache Spark: the session on it, and the tables that its workers read.
+
+Nothing is configured here but what results depend on: memory, cores and all else is said where
+Spark looks for it, in `spark-defaults.conf` of $SPARK_CONF_DIR.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ingest.errors import SparkError
+from ingest.schema import FLOWS
+from ingest.store import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SCHEME = "spark://"
+_SETTINGS = {
+    "spark.app.name": "flowpolicy",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.session.collation.default": "UTF8_BINARY",
+    # A cluster may be named 2026.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    # A file that was joined with others is reported, not passed over.
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+# Spark has no unsigned integers: it reads them as the next wider signed ones.
+_TYPES = {
+    pa.string(): "STRING",
+    pa.bool_(): "BOOLEAN",
+    pa.int64(): "BIGINT",
+    pa.uint8(): "INT",
+    pa.uint16(): "INT",
+    pa.date32(): "DATE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP",
+}
+_LONGEST_ERROR = 500
+_SECONDS = 10  # for a master to answer
+_GLOB = re.compile(r"([\\*?\[\]{},^])")
+
+
+@contextmanager
+def spark_session(master: str) -> Iterator[SparkSession]:
+    """A session on the cluster, as long as it is needed.
+
+    Args:
+        master: `spark://HOST:PORT`.
+
+    Raises:
+        SparkError: pyspark or Java is missing, no master answers, or what was asked of the cluster
+            inside failed.
+    """
+    with warnings.catch_warnings():
+        # Nothing here goes through pandas on its way to or from Spark.
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
+        session = _opened(master)
+        try:
+            with _as_spark_error(master):
+                yield session
+        finally:
+            session.stop()
+
+
+def _opened(master: str) -> SparkSession:
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise SparkError(
+            f"{master}: pyspark is missing; install it with `pip install 'flowpolicy[spark]'`."
+        ) from error
+    _check(master)
+    with _as_spark_error(master):
+        session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
+    context = session.sparkContext
+    if context.pythonExec == "python3":  # nobody said in $PYSPARK_PYTHON which one
+        context.pythonExec = context.getConf().get("spark.pyspark.python") or sys.executable
+    return session
+
+
+def _check(master: str) -> None:
+    """See that a master listens: Spark itself tries for minutes, and ends in a trace."""
+    for one in master.removeprefix(SCHEME).split(","):
+        host, _, port = one.rpartition(":")
+        with suppress(OSError, ValueError, OverflowError):
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+            return
+    raise SparkError(
+        f"{master}: no master of Spark answers there; check the host and the port, and see that it "
+        "runs."
+    )
+
+
+@contextmanager
+def _as_spark_error(master: str) -> Iterator[None]:
+    """While the cluster is spoken to: its errors in one sentence."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, without the trace."""
+    if "JAVA_GATEWAY_EXITED" in str(error):
+        return (
+            "Spark needs Java 17 or 21 on this machine and it does not start; install it (Debian: "
+            "openjdk-17-jre-headless), or set JAVA_HOME to where it is."
+        )
+    lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
+    # Of a trace of Python's the error itself is the last line, of one of Java's the first.
+    is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)
+    last = next(line for line in reversed(lines) if line and not line[0].isspace())
+    return f"a worker says {last}" if is_python else lines[0]
+
+
+def view_of(table: pa.Table, name: str) -> None:
+    """Give a table to the open session's cluster, under that name."""
+    from pyspark.sql import SparkSession
+
+    SparkSession.active().createDataFrame(table).createOrReplaceTempView(name)
+
+
+def view_of_flows(store: Store, name: str) -> pa.Schema:
+    """Let the open session's cluster read FLOWS of a store, under that name.
+
+    Returns:
+        The schema as Spark has it.
+    """
+    from pyspark.sql import SparkSession
+
+    if store.is_remote:
+        raise SparkError(
+            f"{store.path}: Spark reads a store that lies in a folder which every worker has at "
+            "the same path; copy it there."
+        )
+    said = ", ".join(f"`{field.name}` {_TYPES[field.type]}" for field in FLOWS)
+    reader = SparkSession.active().read.schema(said)
+    base = store.path.resolve()
+    files = [_escaped(str(base / file.relative_to(store.path))) for file in store.files]
+    frame = reader.option("basePath", f"file://{base}/flows").parquet(*files)
+    frame.createOrReplaceTempView(name)
+    return pa.schema(
+        [(f.name, pa.int32() if pa.types.is_unsigned_integer(f.type) else f.type) for f in FLOWS]
+    )
+
+
+def _escaped(path: str) -> str:
+    """A path for Hadoop, which would read `*` and the like as a glob."""
+    return "file://" + _GLOB.sub(r"\\\1", path)

@@ -1,0 +1,180 @@
+"""What is kept of each day changes no answer, and only days that changed are read again."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import big_cluster
+import pandas as pd
+import pytest
+
+import ingest.sources
+import recommender.days
+from ingest.compact import compact
+from ingest.load import load
+from ingest.store import create_store, open_store
+from recommender.days import PARTS, parts
+from recommender.engines import DUCKDB, connected, fetch
+from recommender.watch import Watched, names_seen, watch
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "data" / "samples"
+HUBBLE, CALICO = SAMPLES / "hubble" / "node-1.jsonl.gz", SAMPLES / "calico" / "flows.log.gz"
+
+
+@pytest.fixture(autouse=True)
+def _all_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recommender.days, "LEAST", 1)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest.sources, "BLOCK", 60_000)
+
+
+def uncached(store: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    with monkeypatch.context() as patch:
+        patch.setattr(recommender.days, "LEAST", 1 << 60)
+        return watch(store)
+
+
+def kept(store: Path) -> set[str]:
+    found = (store / "edges").rglob("*.parquet")
+    return {str(file.relative_to(store / "edges")) for file in found}
+
+
+def same(one: Watched, other: Watched) -> None:
+    for name in ("hourly", "reports", "edges"):
+        pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+    for name in ("inventory", "names", "asked", "mesh", "gaps", "known"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+@pytest.mark.parametrize("log", [HUBBLE, CALICO], ids=["hubble", "calico"])
+def test_every_answer_is_the_same_with_and_without_what_is_kept(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(log)], store, workers=1)
+    bare = uncached(store, monkeypatch)
+    assert not kept(store)
+    same(watch(store), bare)
+    made = kept(store)
+    assert len(made) == len(PARTS) * len(open_store(store).days)
+    same(watch(store), bare)
+    assert kept(store) == made
+    assert names_seen(store) == bare.names
+
+
+def test_only_the_day_that_changed_is_read_again(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = big_cluster.write(tmp_path, workloads=40, namespaces=2, calls=60)
+    lines = log.read_text().splitlines(keepends=True)
+    first = [line for line in lines if "2026-03-02" in line or "2026-03-03" in line]
+    (tmp_path / "first.jsonl").write_text("".join(first))
+    store = tmp_path / "store"
+    load([str(tmp_path / "first.jsonl")], store, workers=1)
+    watch(store)
+    before = kept(store)
+    late = [line for line in lines if "2026-03-05" in line]
+    again = [first[0].replace("41000", "41001").replace("00:00:00", "00:00:01")]
+    (tmp_path / "late.jsonl").write_text("".join([*late, *again]))
+    load([str(tmp_path / "late.jsonl")], store, workers=1)
+    same(watch(store), uncached(store, monkeypatch))
+    after = kept(store)
+    assert set(before - after) == {n for n in before if "2026-03-02" in n}
+    days = {name.split("/")[1] for name in after - before}
+    assert days == {"day=2026-03-02", "day=2026-03-05"}
+
+
+def test_joined_files_are_read_anew_and_give_the_same(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(HUBBLE)], store, workers=1)
+    before = watch(store)
+    compact(create_store(store), today=date(2026, 3, 20))
+    same(watch(store), before)
+    same(uncached(store, monkeypatch), before)
+
+
+def test_days_that_were_removed_are_forgotten(tmp_path: Path) -> None:
+    log, _ = big_cluster.write(tmp_path, workloads=20, namespaces=1, calls=10)
+    store = tmp_path / "store"
+    load([str(log)], store, workers=1)
+    watch(store)
+    compact(create_store(store), keep_days=1, today=date(2026, 3, 5))
+    assert len(watch(store).reports) == 10
+    assert {name.split("/")[1] for name in kept(store)} == {"day=2026-03-05"}
+
+
+def test_a_store_that_cannot_be_written_to_is_read_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    bare = uncached(store, monkeypatch)
+    (store / "tmp").rmdir()
+    (store / "tmp").write_text("no folder")
+    same(watch(store), bare)
+    assert not kept(store)
+
+
+def test_a_kept_file_that_is_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    bare = watch(store)
+    for name in kept(store):
+        (store / "edges" / name).write_bytes(b"PAR1 cut off")
+    same(watch(store), bare)
+    same(watch(store), bare)
+    same(uncached(store, monkeypatch), bare)
+
+
+def test_a_changed_expression_is_not_answered_by_what_an_older_one_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    watch(store)
+    part = PARTS["servers"]
+    changed = recommender.days.Part(lambda flows: part.of(flows.limit(0)), part.over)
+    monkeypatch.setattr(recommender.days, "PARTS", {**PARTS, "servers": changed})
+    with connected(DUCKDB) as backend:
+        found = parts(open_store(store), "default", backend)
+        assert fetch(found("servers"), backend).empty
+
+
+RUN = """
+import sys
+import recommender.days
+recommender.days.LEAST = 1
+from recommender.watch import watch
+print(len(watch(sys.argv[1]).hourly))
+"""
+
+
+def test_readers_at_once_and_readers_killed_leave_only_whole_files(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(HUBBLE)], store, workers=1)
+    bare = uncached(store, monkeypatch)
+    command = [sys.executable, "-c", RUN, str(store)]
+    for wait in (1.5, 2.0, 2.5):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as run:
+            time.sleep(wait)
+            run.send_signal(signal.SIGKILL)
+        same(watch(store), bare)
+        shutil.rmtree(store / "edges")
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    assert {run.communicate()[0] for run in runs} == {f"{len(bare.hourly)}\n".encode()}
+    same(watch(store), bare)
+    assert len(kept(store)) == len(PARTS) * len(open_store(store).days)
