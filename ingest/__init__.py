@@ -18,7 +18,8 @@ calico    Calico Enterprise records -> Batch; goldmane: those of Calico Open Sou
 batch     Batch: flows, skipped, rejects, gaps; the loop over lines that all formats share
 columns   values -> Arrow columns
 values    what a name, address, port or time of a log must be
-executors the same blocks read by a cluster of Apache Spark; spark: the session on it
+executors the same blocks read by a cluster of Apache Spark; with it
+          spark (the session, its views), hadoop (logs where only Hadoop reads)
 store     the Parquet dataset: atomic, idempotent writes; reading; with it
           files (written whole or not at all), records (what is known of a block)
 compact   compact(): small files joined, old days removed

@@ -76,7 +76,7 @@ def _done(tasks: list[bytes], session: SparkSession) -> Iterator[Outcome]:
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
     frame = session.createDataFrame(pa.table({"task": pa.array(tasks, pa.large_binary())}))
     for outcome in frame.mapInArrow(_read, "outcome binary").toArrow()["outcome"].to_pylist():
-        found = pickle.loads(outcome)  # noqa: S301 - by `_read`, and nothing of it is of a log
+        found = pickle.loads(outcome)  # noqa: S301 - made by `_read`
         if isinstance(found, FlowpolicyError):
             raise found
         yield found
@@ -85,7 +85,7 @@ def _done(tasks: list[bytes], session: SparkSession) -> Iterator[Outcome]:
 def _read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """What an executor does; what is wrong with a log is an answer, which no second try changes."""
     for batch in batches:
-        found = [pickle.dumps(_outcome(pickle.loads(task))) for task in batch["task"].to_pylist()]  # noqa: S301 - by `_sent`
+        found = [pickle.dumps(_outcome(pickle.loads(task))) for task in batch["task"].to_pylist()]  # noqa: S301 - made by `_sent`
         yield pa.record_batch({"outcome": pa.array(found, pa.binary())})
 
 

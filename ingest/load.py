@@ -19,7 +19,7 @@ from ingest.compact import recording, writing
 from ingest.errors import SourceError
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord
-from ingest.sources import Source, expand
+from ingest.sources import Elsewhere, Source, expand
 from ingest.store import Store, create_store
 from ingest.workers import outcomes
 
@@ -115,7 +115,8 @@ def load(
     an old copy of a log that was read since; of a log that has grown only the new flows come to it.
 
     Args:
-        sources: files, folders, globs, `-` for standard input, or sources that were opened.
+        sources: files, folders, globs, `-` for standard input, or sources that were opened; with
+            Spark also what Hadoop reads, as `hdfs://` and `s3a://`.
         store: the folder of the store, or one that was opened.
         format: a key of FORMATS; None finds out for each source.
         cluster: the Kubernetes cluster of all lines, in place of what they say.
@@ -131,21 +132,21 @@ def load(
         SparkError: the cluster of Spark can't do it.
     """
     began = time.monotonic()
-    found, notes = _found(sources)
-    formats = [_format_of(source, format) for source in found]
-    target = store if isinstance(store, Store) else create_store(store)
-    tallies = [_Tally() for _ in found]
-    total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
-    done = 0
-    tasks = _tasks(found, formats, target.path, cluster)
-    with writing(target), _reader(engine, workers) as read:
-        for task, outcome in read(tasks):
-            _record(target, task, outcome, tallies[task.number], seen)
-            done += task.block.length
-            if progress is not None:
-                progress(_progress(done, total, tallies))
-        with as_store_error(target):
-            _record_sources(target, found, formats, tallies)
+    with _engine(engine, workers) as (elsewhere, read):
+        found, notes = _found(sources, elsewhere)
+        formats = [_format_of(source, format) for source in found]
+        target = store if isinstance(store, Store) else create_store(store)
+        tallies = [_Tally() for _ in found]
+        total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
+        done = 0
+        with writing(target):
+            for task, outcome in read(_tasks(found, formats, target.path, cluster)):
+                _record(target, task, outcome, tallies[task.number], seen)
+                done += task.block.length
+                if progress is not None:
+                    progress(_progress(done, total, tallies))
+            with as_store_error(target):
+                _record_sources(target, found, formats, tallies)
     return Summary(
         files=len(found),
         lines=sum(tally.lines for tally in tallies),
@@ -158,16 +159,20 @@ def load(
 
 
 @contextmanager
-def _reader(engine: str | None, workers: int | None) -> Iterator[_Reader]:
-    """What gives each task its outcome, in order."""
+def _engine(engine: str | None, workers: int | None) -> Iterator[tuple[Elsewhere | None, _Reader]]:
+    """What finds sources that only the engine knows, and what gives tasks their outcomes."""
     if engine is None:
-        yield lambda tasks: outcomes(tasks, read_block, workers)
+        yield None, lambda tasks: outcomes(tasks, read_block, workers)
         return
     from ingest.executors import spark_outcomes
+    from ingest.hadoop import hadoop_sources
     from ingest.spark import spark_session
 
     with spark_session(engine) as session:
-        yield lambda tasks: spark_outcomes(tasks, session)
+        yield (
+            lambda name: hadoop_sources(name, session),
+            lambda tasks: spark_outcomes(tasks, session),
+        )
 
 
 def _record(store: Store, task: Task, outcome: Outcome, tally: _Tally, seen: Seen | None) -> None:
@@ -203,9 +208,11 @@ def _is_settled(store: Store, task: Task, outcome: Outcome, tally: _Tally) -> bo
     return is_ours
 
 
-def _found(sources: Sequence[str | Source]) -> tuple[list[Source], list[str]]:
+def _found(
+    sources: Sequence[str | Source], elsewhere: Elsewhere | None
+) -> tuple[list[Source], list[str]]:
     names = [source for source in sources if isinstance(source, str)]
-    expanded, notes = expand(names)
+    expanded, notes = expand(names, elsewhere)
     found = [*(source for source in sources if isinstance(source, Source)), *expanded]
     if not found:
         raise SourceError(" ".join(notes) or f"{', '.join(names)}: no flow log found.")

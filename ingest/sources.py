@@ -21,7 +21,7 @@ from ingest.documents import is_document, lines
 from ingest.errors import SourceError
 from ingest.formats import detect
 from ingest.packed import is_packed, unpacked
-from ingest.places import is_remote
+from ingest.places import SCHEMES, is_remote
 
 BLOCK = 16 << 20  # bytes
 LONGEST_LINE = 16 << 20  # bytes; a longer line is not read
@@ -79,12 +79,21 @@ class Source:
         return _file_blocks(self.name, self.size)
 
 
-def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
+Elsewhere = Callable[[str], tuple[list[Source], list[str]]]
+
+
+def expand(
+    names: Sequence[str], elsewhere: Elsewhere | None = None
+) -> tuple[list[Source], list[str]]:
     """The sources behind files, folders, globs and `-`; and what was left out, as sentences.
 
     A folder gives every file below it that looks like a log. Rotated files come first, by the time
     in their names, the one that is still written to last. Of others the smaller come first: an
     older copy of a log so comes before the one that has grown.
+
+    Args:
+        names: of files, folders, globs, objects, and `-`.
+        elsewhere: finds the sources behind names of a scheme that is not known here.
 
     Raises:
         SourceError: a name leads to nothing, or a file given by name can't be read.
@@ -97,7 +106,9 @@ def expand(names: Sequence[str]) -> tuple[list[Source], list[str]]:
         elif is_remote(name):
             from ingest.buckets import bucket_sources
 
-            sources, some = bucket_sources(name)
+            is_known = name.partition("://")[0] in SCHEMES
+            find = bucket_sources if is_known or elsewhere is None else elsewhere
+            sources, some = find(name)
             found.update({source.name: source for source in sources})
             notes += some
         elif Path(name).is_dir():

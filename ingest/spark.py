@@ -7,10 +7,11 @@ Spark looks for it, in `spark-defaults.conf` of $SPARK_CONF_DIR.
 from __future__ import annotations
 
 import re
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -44,6 +45,8 @@ _TYPES = {
     pa.date32(): "DATE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP",
 }
+_LONGEST_ERROR = 500
+_SECONDS = 10  # for a master to answer
 _GLOB = re.compile(r"([\\*?\[\]{},^])")
 
 
@@ -55,7 +58,8 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         master: `spark://HOST:PORT`.
 
     Raises:
-        SparkError: pyspark or Java is missing, or what was asked of the cluster inside failed.
+        SparkError: pyspark or Java is missing, no master answers, or what was asked of the cluster
+            inside failed.
     """
     with warnings.catch_warnings():
         # Nothing here goes through pandas on its way to or from Spark.
@@ -70,40 +74,57 @@ def spark_session(master: str) -> Iterator[SparkSession]:
 
 def _opened(master: str) -> SparkSession:
     try:
-        from pyspark.errors import PySparkRuntimeError
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SparkError(
             f"{master}: pyspark is missing; install it with `pip install 'flowpolicy[spark]'`."
         ) from error
-    try:
-        with _as_spark_error(master):
-            session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
-    except PySparkRuntimeError as error:
-        raise SparkError(
-            f"{master}: Spark needs Java 17 or 21 on this machine and it does not start; install "
-            "it (Debian: openjdk-17-jre-headless), or set JAVA_HOME to where it is."
-        ) from error
+    _check(master)
+    with _as_spark_error(master):
+        session = SparkSession.builder.master(master).config(map=_SETTINGS).getOrCreate()
     context = session.sparkContext
     if context.pythonExec == "python3":  # nobody said in $PYSPARK_PYTHON which one
         context.pythonExec = context.getConf().get("spark.pyspark.python") or sys.executable
     return session
 
 
+def _check(master: str) -> None:
+    """See that a master listens: Spark itself tries for minutes, and ends in a trace."""
+    for one in master.removeprefix(SCHEME).split(","):
+        host, _, port = one.rpartition(":")
+        with suppress(OSError, ValueError, OverflowError):
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+            return
+    raise SparkError(
+        f"{master}: no master of Spark answers there; check the host and the port, and see that it "
+        "runs."
+    )
+
+
 @contextmanager
 def _as_spark_error(master: str) -> Iterator[None]:
     """While the cluster is spoken to: its errors in one sentence."""
     from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException, PySparkRuntimeError
+    from pyspark.errors import PySparkException
 
     try:
         yield
-    except PySparkRuntimeError:
-        raise
     except (Py4JError, PySparkException) as error:
-        cause = getattr(error, "java_exception", None)
-        first = str(cause or error).strip().splitlines()[0]
-        raise SparkError(f"{master}: {first[:500]}") from error
+        raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, without the trace."""
+    if "JAVA_GATEWAY_EXITED" in str(error):
+        return (
+            "Spark needs Java 17 or 21 on this machine and it does not start; install it (Debian: "
+            "openjdk-17-jre-headless), or set JAVA_HOME to where it is."
+        )
+    lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
+    # Of a trace of Python's the error itself is the last line, of one of Java's the first.
+    is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)
+    last = next(line for line in reversed(lines) if line and not line[0].isspace())
+    return f"a worker says {last}" if is_python else lines[0]
 
 
 def view_of(table: pa.Table, name: str) -> None:

@@ -7,8 +7,9 @@ labels in several namespaces as one peer. Costs are in tenths, one for each term
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from recommender.extents import (
     Extents,
@@ -28,17 +29,16 @@ _MOST_PAIRED = 24  # of the peers of one rule; with more, only equal ones are jo
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A peer: the units that it stands for, where, and what it asks of their pods."""
+    """A peer: the units that it stands for, where, and what it asks of their pods.
+
+    `cost` is in tenths; one that asks nothing of pods is as dear as one with a label.
+    """
 
     mask: Mask
     place: In
     terms: Terms
+    cost: int
     cluster: Terms = ()
-
-    @property
-    def cost(self) -> int:
-        """In tenths; a peer that asks nothing of pods is as dear as one with a label."""
-        return price((self.place,)) + max(price(self.terms), 1)
 
     @property
     def peer(self) -> LabelPeer:
@@ -52,15 +52,32 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """Terms that may be picked, whom they take in, what they cost in tenths, their text."""
+    """Terms that may be picked, whom they take in, what they cost in tenths, their text.
+
+    `only` is the term where it stands alone.
+    """
 
     mask: Mask
     terms: Terms
     cost: int
     text: str
+    only: In | None
+
+
+@dataclass(slots=True)
+class _Values:
+    """The values of one key: by the unit that alone bears each, and those that several bear.
+
+    `differs` are the units whose own selector is not just their value.
+    """
+
+    single: dict[int, _Option] = field(default_factory=dict)
+    shared: list[_Option] = field(default_factory=list)
+    differs: Mask = 0
 
 
 Picks = dict[Terms, Mask]
+_Pair = tuple[int, Choice, Choice, Choice]  # what one peer saves for two, negative; it; the two
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ class Cover:
     _options: dict[str, list[_Option]] = field(default_factory=dict, repr=False)
     _usable: dict[tuple[str, Mask], list[_Option]] = field(default_factory=dict, repr=False)
     _singles: dict[int, _Option] = field(default_factory=dict, repr=False)
-    _of_key: dict[tuple[str, str], list[_Option]] = field(default_factory=dict, repr=False)
+    _of_keys: dict[str, list[_Values]] = field(default_factory=dict, repr=False)
 
     def peers(self, required: Mask, allowed: Mask) -> tuple[Choice, ...]:
         """Peers that take in all that is required and nothing that is not allowed, by text."""
@@ -121,7 +138,7 @@ class Cover:
     def _choice(self, mask: Mask, place: In, terms: Terms) -> Choice:
         cluster = self.extents.cluster
         where = (In("meta:cluster", frozenset({cluster})),) if cluster else ()
-        return Choice(mask, place, terms, where)
+        return Choice(mask, place, terms, price((place,)) + max(price(terms), 1), where)
 
     def _taken(self, namespaces: Iterable[str], terms: Terms) -> Mask | None:
         found = 0
@@ -134,29 +151,32 @@ class Cover:
 
     def _joined(self, found: list[Choice], allowed: Mask) -> list[Choice]:
         """Pairs of peers made one where that is cheaper and takes in nothing more."""
-        found = sorted(found, key=Choice.sort_key)
-        while True:
-            pairs = [
-                (joined.cost - a.cost - b.cost, joined.sort_key(), a, b, joined)
-                for i, a in enumerate(found)
-                for b in found[i + 1 :]
-                for joined in self._join(a, b, allowed)
-            ]
-            best = min(pairs, key=lambda pair: pair[:2], default=None)
-            if best is None or best[0] >= 0:
-                return found
-            found = sorted(
-                [c for c in found if c not in best[2:4]] + [best[4]], key=Choice.sort_key
-            )
+        left = sorted(found, key=Choice.sort_key)
+        pairs = [pair for a, b in combinations(left, 2) for pair in self._join(a, b, allowed)]
+        while pairs:
+            _, joined, a, b = min(pairs, key=lambda pair: (pair[0], pair[1].sort_key()))
+            left = [c for c in left if c is not a and c is not b]
+            pairs = [p for p in pairs if not {id(a), id(b)} & {id(p[2]), id(p[3])}]
+            pairs += [pair for c in left for pair in self._join(c, joined, allowed)]
+            left.append(joined)
+        return left
 
-    def _join(self, a: Choice, b: Choice, allowed: Mask) -> Iterator[Choice]:
+    def _join(self, a: Choice, b: Choice, allowed: Mask) -> Iterator[_Pair]:
+        """One peer for what two take in, where it is cheaper than these."""
         terms = a.terms if a.terms == b.terms else widened(a.terms, b.terms)
-        names = self._names(a) | self._names(b)
-        if terms is None or (len(names) > 1 and not self._across):
+        if terms is None:
             return
-        mask = self._taken(names, terms)
+        ours, theirs = self._names(a), self._names(b)
+        names = ours | theirs
+        if len(names) > 1 and not self._across:
+            return
+        mask: Mask | None = a.mask | b.mask
+        if ours != theirs and a.terms != b.terms:
+            mask = self._taken(names, terms)
         if mask is not None and not mask & ~allowed and not (a.mask | b.mask) & ~mask:
-            yield self._choice(mask, self._place(names), terms)
+            joined = self._choice(mask, self._place(names), terms)
+            if joined.cost < a.cost + b.cost:
+                yield joined.cost - a.cost - b.cost, joined, a, b
 
     def _names(self, choice: Choice) -> frozenset[str]:
         if choice.place.key in ("meta:namespace", self.extents.namespace_key):
@@ -166,41 +186,17 @@ class Cover:
     def _picks(self, namespace: str, required: Mask, allowed: Mask) -> Picks:
         key = namespace, required, allowed
         if key not in self._inside:
-            options = [self._greedy(namespace, required, allowed, None)]
-            if required & (required - 1):
-                labels = self.extents.labels(namespace).items()
-                keys = {k for (k, _), mask in labels if mask & required and not mask & ~allowed}
-                options += [self._greedy(namespace, required, allowed, k) for k in sorted(keys)]
-            self._inside[key] = min(options, key=_picks_order)
+            shared = [o for o in self._sets(namespace, allowed) if o.mask & required]
+            own = {at: self._single(at) for at in bits(required)}
+            options = [_greedy(required, own, shared)]
+            for values in self._values(namespace) if required & (required - 1) else ():
+                if shared or required & values.differs:
+                    more = [o for o in values.shared if o.mask & required and not o.mask & ~allowed]
+                    single = {at: o for at in own if (o := values.single.get(at))}
+                    if more or single:
+                        options.append(_greedy(required, own | single, shared + more))
+            self._inside[key] = _shortest(options)
         return self._inside[key]
-
-    def _greedy(self, namespace: str, required: Mask, allowed: Mask, key: str | None) -> Picks:
-        """Label sets by cost a unit; each value of `key` costs one, for they share a peer."""
-        shared = [o for o in self._sets(namespace, allowed) if o.mask & required]
-        single = {at: self._single(at) for at in bits(required)}
-        if key is not None:
-            for option in self._values(namespace, allowed, key):
-                if not option.mask & required:
-                    continue
-                if option.mask & (option.mask - 1):
-                    shared.append(option)
-                else:
-                    single[option.mask.bit_length() - 1] = option
-        chosen: list[_Option] = []
-        left = required
-        while left:
-            shared = [option for option in shared if option.mask & left]
-            best = min(
-                ((o.cost / (o.mask & left).bit_count(), o.text, at) for at, o in enumerate(shared)),
-                default=None,
-            )
-            own = (single[at] for at in bits(left))
-            picked = [o for o in own if best is None or (o.cost, o.text) < best[:2]]
-            if best is not None and not picked:
-                picked = [shared[best[2]]]
-            chosen += picked
-            left &= ~_union(option.mask for option in picked)
-        return _widest(_needed(chosen, required))
 
     def _sets(self, namespace: str, allowed: Mask) -> list[_Option]:
         """The label sets that take in none but the allowed."""
@@ -220,23 +216,57 @@ class Cover:
             self._singles[number] = _option(1 << number, terms)
         return self._singles[number]
 
-    def _values(self, namespace: str, allowed: Mask, key: str) -> Iterator[_Option]:
-        """The values of one key that take in none but the allowed."""
-        if (namespace, key) not in self._of_key:
-            self._of_key[namespace, key] = [
-                replace(_option(mask, (term(item),)), cost=1)
-                for item, mask in self.extents.labels(namespace).items()
-                if item[0] == key
-            ]
-        return (o for o in self._of_key[namespace, key] if not o.mask & ~allowed)
+    def _values(self, namespace: str) -> list[_Values]:
+        """The values of each key."""
+        if namespace not in self._of_keys:
+            of_key: dict[str, _Values] = defaultdict(_Values)
+            for item, mask in self.extents.labels(namespace).items():
+                option = replace(_option(mask, (term(item),)), cost=1)
+                if mask & (mask - 1):
+                    of_key[item[0]].shared.append(option)
+                else:
+                    number = mask.bit_length() - 1
+                    of_key[item[0]].single[number] = option
+                    if option.terms != self._single(number).terms:
+                        of_key[item[0]].differs |= mask
+            self._of_keys[namespace] = [of_key[key] for key in sorted(of_key)]
+        return self._of_keys[namespace]
 
 
 def _option(mask: Mask, terms: Terms) -> _Option:
-    return _Option(mask, terms, 1 + max(price(terms), 1), spelled_terms(terms))
+    cost = 1 + max(price(terms), 1)
+    one = terms[0] if len(terms) == 1 else None
+    return _Option(mask, terms, cost, spelled_terms(terms), one if isinstance(one, In) else None)
+
+
+def _greedy(required: Mask, single: Mapping[int, _Option], shared: list[_Option]) -> Picks:
+    """Label sets, and the required units' own terms, by cost a unit.
+
+    A value of one key whose values share a peer costs one.
+    """
+    if not shared:
+        return _widest(single.values())
+    chosen: list[_Option] = []
+    left = required
+    while left:
+        shared = [option for option in shared if option.mask & left]
+        best = min(
+            ((o.cost / (o.mask & left).bit_count(), o.text, at) for at, o in enumerate(shared)),
+            default=None,
+        )
+        own = (single[at] for at in bits(left))
+        picked = [o for o in own if best is None or (o.cost, o.text) < best[:2]]
+        if best is not None and not picked:
+            picked = [shared[best[2]]]
+        chosen += picked
+        left &= ~_union(option.mask for option in picked)
+    return _widest(_needed(chosen, required))
 
 
 def _needed(chosen: Sequence[_Option], required: Mask) -> list[_Option]:
     """Without those that the others make superfluous, the dearest first."""
+    if not _twice(chosen):
+        return list(chosen)
     left = sorted(chosen, key=lambda o: (-o.cost, o.text))
     at = 0
     twice = _twice(left)
@@ -265,16 +295,33 @@ def _union(masks: Iterable[Mask]) -> Mask:
     return found
 
 
-def _picks_order(picks: Picks) -> tuple[int, int, list[str]]:
-    cost = sum(1 + max(price(terms), 1) for terms in picks)
-    return cost, len(picks), sorted(map(spelled_terms, picks))
+def _shortest(options: Sequence[Picks]) -> Picks:
+    """The cheapest, of few picks, by text."""
+    sizes = [(sum(1 + max(price(terms), 1) for terms in o), len(o)) for o in options]
+    best = [o for o, size in zip(options, sizes, strict=True) if size == min(sizes)]
+    return min(best, key=lambda o: sorted(map(spelled_terms, o))) if len(best) > 1 else best[0]
 
 
 def _widest(chosen: Iterable[_Option]) -> Picks:
     """Picks that differ in the values of one key only, made one: key by key."""
-    picks = {option.terms: option.mask for option in chosen}
-    keys = {each.key for terms in picks for each in terms if isinstance(each, In)}
-    for key in sorted(keys) if len(picks) > 1 else ():
+    picks: Picks = {}
+    alone: dict[str, list[_Option]] = defaultdict(list)
+    for option in chosen:
+        if option.only is None:
+            picks[option.terms] = option.mask
+        else:
+            alone[option.only.key].append(option)
+    if len(picks) > 1:
+        _widen(picks)
+    for key, several in alone.items():
+        values = frozenset[str]().union(*(o.only.values for o in several if o.only))
+        picks[(In(key, values),)] = _union(o.mask for o in several)
+    return picks
+
+
+def _widen(picks: Picks) -> None:
+    """Make those one that differ in one term's values; with one term each, they come later."""
+    for key in sorted({each.key for terms in picks for each in terms if isinstance(each, In)}):
         alike: dict[Terms, list[tuple[Terms, In]]] = defaultdict(list)
         for terms in picks:
             of_key = [each for each in terms if isinstance(each, In) and each.key == key]
@@ -285,7 +332,6 @@ def _widest(chosen: Iterable[_Option]) -> Picks:
             if len(several) > 1:
                 both = In(key, frozenset[str]().union(*(asked.values for _, asked in several)))
                 picks[_by_text((*rest, both))] = _union([picks.pop(t) for t, _ in several])
-    return picks
 
 
 def _by_text(terms: Iterable[Selector]) -> Terms:
@@ -294,11 +340,14 @@ def _by_text(terms: Iterable[Selector]) -> Terms:
 
 def widened(a: Terms, b: Terms) -> Terms | None:
     """Terms true of just whom either is true of, where they differ in one key's values only."""
-    ours, theirs = set(a) - set(b), set(b) - set(a)
-    if len(ours) != 1 or len(theirs) != 1:
-        return None
-    one, other = ours.pop(), theirs.pop()
+    if len(a) == len(b) == 1:
+        one, other = a[0], b[0]
+    else:
+        ours, theirs = set(a) - set(b), set(b) - set(a)
+        if len(ours) != 1 or len(theirs) != 1:
+            return None
+        one, other = ours.pop(), theirs.pop()
     if not isinstance(one, In) or not isinstance(other, In) or one.key != other.key:
         return None
     both = In(one.key, one.values | other.values)
-    return _by_text((*(set(a) & set(b)), both))
+    return _by_text((*(set(a) & set(b)), both)) if len(a) > 1 else (both,)

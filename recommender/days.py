@@ -35,6 +35,7 @@ from recommender.edges import (
     sighted_ends,
 )
 from recommender.engines import DUCKDB, flows_of, saved, table_in
+from recommender.tracked import tracked
 
 Name = Literal["sighted", "calls", "servers", "counts", "reports", "names", "asked"]
 Parts = Callable[[Name], ir.Table]
@@ -45,8 +46,12 @@ _FOLDER = "edges"
 
 @dataclass(frozen=True)
 class Part:
-    """Something asked `of` flows; `over` its rows of several days it is that of all of them."""
+    """Something asked `of` flows; `over` its rows of several days it is that of all of them.
 
+    `what` it is, for people.
+    """
+
+    what: str
     of: Callable[[ir.Table], ir.Table]
     over: Callable[[ir.Table], ir.Table]
 
@@ -63,13 +68,13 @@ def _in_all_hours(rows: ir.Table) -> ir.Table:
 
 
 PARTS: Mapping[Name, Part] = {
-    "sighted": Part(sighted_ends, _distinct),
-    "calls": Part(outside_calls, _in_all_hours),
-    "servers": Part(api_servers, _distinct),
-    "counts": Part(counts, lambda rows: rows),
-    "reports": Part(reports, _distinct),
-    "names": Part(looked_up, _distinct),
-    "asked": Part(asked, lambda rows: rows),
+    "sighted": Part("who is there", sighted_ends, _distinct),
+    "calls": Part("calls from outside", outside_calls, _in_all_hours),
+    "servers": Part("API servers", api_servers, _distinct),
+    "counts": Part("connections", counts, lambda rows: rows),
+    "reports": Part("reports of nodes", reports, _distinct),
+    "names": Part("addresses of names", looked_up, _distinct),
+    "asked": Part("names that were asked for", asked, lambda rows: rows),
 }
 
 
@@ -97,7 +102,7 @@ def _by_day(
     part = PARTS[name]
     files: list[Path] = []
     rest: list[Path] = []
-    for day, own in days.items():
+    for day, own in tracked(f"reading days of flows for {part.what}", days.items()):
         found = _kept(store, cluster, backend, name, day, own)
         files += [found] if found else []
         rest += [] if found else own

@@ -150,6 +150,12 @@ def decided(
     return edges.assign(**{"class": classes, "reason": reasons}), notes[::-1]
 
 
+def none_rejected(rows: Sequence[Row], decisions: Iterable[Decision], inventory: Inventory) -> bool:
+    """Whether no decision rejects any of the rows, be it for good or for a time that has ended."""
+    rejections = (decision for decision in decisions if decision.what == "reject")
+    return not any(_matched(rows, decision, inventory).any() for decision in rejections)
+
+
 def _outcome(decision: Decision, today: date) -> tuple[str, str]:
     by = f"by {decision.who}: {decision.why}"
     if decision.until is not None and decision.until < today:

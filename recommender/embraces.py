@@ -8,10 +8,11 @@ rule.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from recommender.extents import Extents, Mask, bits, spelled
+from recommender.extents import Extents, bits, spelled
 from recommender.model import DIRECTIONS, And, AnyOf, Direction, In, LabelPeer, Ref, Selector
 from recommender.propose import Proposal
 
@@ -63,16 +64,16 @@ def _unseen(selector: Selector, extents: Extents) -> Iterator[int]:
         return
     terms = selector.terms if isinstance(selector, And) else (selector,)
     listed = [term for term in terms if isinstance(term, In) and len(term.values) > 1]
+    borne = [{unit: _values(term.key, unit, extents) for unit in bits(found)} for term in listed]
+    # By how many units each value is borne, so that one by itself bears none twice.
+    counts = [Counter(value for some in each.values() for value in some) for each in borne]
     for unit in bits(found):
-        others = found & ~(1 << unit)
-        if all(_borne_by_others(term, unit, others, extents) for term in listed):
+        if all(
+            count[value] > 1
+            for each, count in zip(borne, counts, strict=True)
+            for value in each[unit]
+        ):
             yield unit
-
-
-def _borne_by_others(term: In, unit: int, others: Mask, extents: Extents) -> bool:
-    """Whether what makes the term true of a unit is in its list on others' account too."""
-    theirs = {value for other in bits(others) for value in _values(term.key, other, extents)}
-    return _values(term.key, unit, extents) <= theirs
 
 
 def _values(key: str, unit: int, extents: Extents) -> set[str | None]:

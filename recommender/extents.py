@@ -98,6 +98,9 @@ class Extents:
     _borne: dict[str, dict[Item, Mask]] = field(default_factory=dict, repr=False)
     _labels: dict[str, dict[Item, Mask]] = field(default_factory=dict, repr=False)
     _label_sets: dict[str, tuple[LabelSet, ...]] = field(default_factory=dict, repr=False)
+    _of_keys: dict[str, dict[str, dict[str, tuple[Mask, Mask]]]] = field(
+        default_factory=dict, repr=False
+    )
     _matched: dict[Selector, Mask | None] = field(default_factory=dict, repr=False)
 
     def borne(self, namespace: str) -> dict[Item, Mask]:
@@ -187,15 +190,15 @@ class Extents:
 
     def within(self, namespace: str, terms: Terms) -> Mask | None:
         """The units of a namespace that bear all the terms; null where a unit is parted."""
-        near, borne, labels = self.spaces[namespace], self.borne(namespace), self.labels(namespace)
+        near, by_key = self.spaces[namespace], self._values(namespace)
         whole = True  # no unit is parted as far as is known
         for one in terms:
             if isinstance(one, In):
                 with_it = all_of_it = 0
-                for value in one.values:
-                    item = one.key.removeprefix("pod:"), value
-                    with_it |= borne.get(item, 0)
-                    all_of_it |= labels.get(item, 0)
+                masks = by_key.get(one.key, {})
+                for value in one.values & masks.keys():
+                    with_it |= masks[value][0]
+                    all_of_it |= masks[value][1]
                 near &= with_it
                 whole = whole and with_it == all_of_it
             else:
@@ -213,6 +216,16 @@ class Extents:
                 return None
             found |= (True in says) << number
         return found
+
+    def _values(self, namespace: str) -> dict[str, dict[str, tuple[Mask, Mask]]]:
+        """By key and value: the units of which some pod bears it; those of which every pod does."""
+        if namespace not in self._of_keys:
+            labels = self.labels(namespace)
+            found: dict[str, dict[str, tuple[Mask, Mask]]] = defaultdict(dict)
+            for (key, value), mask in self.borne(namespace).items():
+                found[f"pod:{key}"][value] = mask, labels.get((key, value), 0)
+            self._of_keys[namespace] = dict(found)
+        return self._of_keys[namespace]
 
     def exact(self, namespace: str, mask: Mask) -> Terms | None:
         """The shortest terms that take in just these units of a namespace; null where none do."""

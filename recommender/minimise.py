@@ -81,11 +81,10 @@ def minimised(
         by: `role` lets workloads of a namespace share policies; `workload` keeps one each.
     """
     known = extents(basis)
-    covers: dict[str, Cover] = {}
     found: list[Proposal] = []
     parts = list(problems(proposals, known, basis.words))
     for problem in tracked("shortening the policies of namespaces", parts):
-        cover = covers.setdefault(problem.namespace, Cover(known, problem.namespace))
+        cover = Cover(known, problem.namespace)
         new = _proposals(problem, known, fewest(problem, cover, by))
         shorter = size(new).cost <= size(problem.proposals).cost
         found += new if shorter else problem.proposals
@@ -267,16 +266,18 @@ def _evidence(problem: Problem, drafts: Sequence[Draft]) -> dict[tuple[int, int]
 
 def merged_evidence(found: Sequence[Evidence]) -> Evidence:
     """One evidence of several: connections summed, days and hours of the one that has most."""
+    seen = [each for each in found if each.connections] or found
     return Evidence(
         connections=sum(each.connections for each in found),
         days=max(each.days for each in found),
         hours=max(each.hours for each in found),
-        first_seen=min(each.first_seen for each in found),
-        last_seen=max(each.last_seen for each in found),
+        first_seen=min(each.first_seen for each in seen),
+        last_seen=max(each.last_seen for each in seen),
         reporters=_all(each.reporters for each in found),
         clients=_all(each.clients for each in found),
         servers=_all(each.servers for each in found),
         opened=_all(each.opened for each in found),
+        pairs=_all(each.pairs for each in found),
     )
 
 

@@ -203,7 +203,8 @@ Peer = (
 class Evidence:
     """The edges behind a rule: counts from one end, instants in UTC (ISO 8601 text).
 
-    `opened` has a sentence on each thing that the rule permits beyond what was seen.
+    `opened` has a sentence on each thing that the rule permits beyond what was seen; `pairs` are
+    those that were opened for shorter policies. Without connections, the instants say nothing.
     """
 
     connections: int
@@ -215,6 +216,7 @@ class Evidence:
     clients: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,9 @@ def _rule(some: Sequence[Need], ports: PortSet, basis: Basis, budget: int, by_na
     found = blocks(addresses, budget, basis.closed)
     within = [AddressPeer((block.cidr,), reach=basis.words.reach) for block in found]
     rows = [need.row for need in some]
+    pairs = tuple(sorted({_pair(row) for row in rows if row.get("opened")}))
     opened = (
+        *(f"{pair} was opened for shorter policies, nobody was seen to use it" for pair in pairs),
         *sorted({_run(row) for row in rows} - {""}),
         *(_PATTERN.format(name) for name in patterns if "*" in name),
         *(str(block) for block in found if block.opened),
@@ -230,9 +232,14 @@ def _rule(some: Sequence[Need], ports: PortSet, basis: Basis, budget: int, by_na
     return Rule(
         peer=AnyOf((*peers, *within)),
         ports=Ports(numbers=ports),
-        evidence=replace(_evidence(rows), opened=opened),
+        evidence=replace(_evidence(rows), opened=opened, pairs=pairs),
         learns=by_name and all(need.asks for need in some),
     )
+
+
+def _pair(row: Row) -> str:
+    ends = f"{named(row, 'client')} -> {named(row, 'server')}"
+    return f"{ends} {row['protocol']} {row['port']}"
 
 
 def _run(row: Row) -> str:
@@ -246,7 +253,9 @@ def _run(row: Row) -> str:
     )
 
 
-def _evidence(rows: Sequence[Row]) -> Evidence:
+def _evidence(given: Sequence[Row]) -> Evidence:
+    seen = [row for row in given if not row.get("opened")]
+    rows = seen or given
     reporters = set()
     for row in rows:
         if row["allowed_client"]:
@@ -260,8 +269,8 @@ def _evidence(rows: Sequence[Row]) -> Evidence:
         first_seen=min(instant(row["first_seen"]) for row in rows),
         last_seen=max(instant(row["last_seen"]) for row in rows),
         reporters=tuple(sorted(reporters)),
-        clients=tuple(sorted({named(row, "client") for row in rows})),
-        servers=tuple(sorted({named(row, "server") for row in rows})),
+        clients=tuple(sorted({named(row, "client") for row in seen})),
+        servers=tuple(sorted({named(row, "server") for row in seen})),
     )
 
 

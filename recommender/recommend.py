@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recommender.beside import Beside, beside
@@ -12,15 +12,16 @@ from recommender.dialects import parse_policies
 from recommender.dialects.writers import Writer
 from recommender.enough import Thresholds
 from recommender.errors import PolicyError
-from recommender.evaluate import evaluator
+from recommender.evaluate import Evaluator, evaluator
 from recommender.fewest import By
-from recommender.frames import of_class
+from recommender.frames import Row, of_class, records
 from recommender.inventory import Inventory
 from recommender.limits import too_large, unnamed
 from recommender.manifests import Manifest
 from recommender.minimise import Minimised, minimised
 from recommender.model import Policy
 from recommender.needs import Basis, Loss
+from recommender.openings import Budget, Opening, opening, openings
 from recommender.policies import PolicySet, supporting
 from recommender.propose import Proposal, Scope, propose
 from recommender.replay import Replayed, replay
@@ -39,7 +40,8 @@ class Recommendation:
     server would not take them. `policies` are what is read back from them, as they will enforce.
     `lost` are wanted edges for which the dialect has no words. `shortest` says how much shorter the
     proposals became, where that was asked for. `window` says whether it was watched long enough.
-    `beside` is what policies in force do beside them, where these were given.
+    `beside` is what policies in force do beside them, where these were given. `opened` are the
+    pairs that were opened for shorter policies, where a budget for it was given.
     """
 
     watched: Watched
@@ -56,6 +58,7 @@ class Recommendation:
     denied: tuple[Replayed, ...]
     surplus: tuple[Surplus, ...]
     beside: Beside | None = None
+    opened: tuple[Opening, ...] = ()
 
     @property
     def written(self) -> list[tuple[Proposal, tuple[dict[str, Any], ...]]]:
@@ -71,6 +74,7 @@ def recommendation(
     thresholds: Thresholds | None = None,
     by: By | None = None,
     given: PolicySet | None = None,
+    budget: Budget | None = None,
 ) -> Recommendation:
     """Propose for the watched cluster and check what is to be written against what was wanted.
 
@@ -81,6 +85,7 @@ def recommendation(
         thresholds: of the window.
         by: makes the policies as short as they can be: one a `workload`, or shared by `role`.
         given: policies in force to propose beside.
+        budget: of pairs that may be opened for shorter policies; none without `by`.
 
     Raises:
         PolicyError: the API server would refuse what is to be written.
@@ -89,7 +94,9 @@ def recommendation(
     parts = (inventory, units(inventory, words.hides), words, watched.asked, watched.mesh)
     basis = Basis(*parts, _closed(watched))
     wanted = of_class(watched.edges, "wanted")
-    found, lost = propose(wanted, scope, basis, apart=by is not None)
+    unseen = _openings(watched, wanted, scope, basis, by, budget)
+    opened = {opening(row): None for row in unseen}
+    found, lost = propose([*wanted, *unseen], scope, basis, apart=by is not None)
     shortest = minimised(found, basis, by=by) if by else None
     proposals = shortest.proposals if shortest else tuple(found)
     rendered = [_rendered(proposal, writer) for proposal in proposals]
@@ -114,11 +121,44 @@ def recommendation(
         lost=tuple(lost),
         replayed=len(replayed),
         denied=tuple(r for r in replayed if r.verdict.allow is not True),
-        surplus=tuple(
-            surplus(judge, watched, proposals, [r.row for r in replayed], words.protocols)
+        surplus=_surplus(
+            judge, watched, proposals, [r.row for r in replayed], opened, words.protocols
         ),
         beside=beside(policies, bodies, given, watched, wanted, lost_rows) if given else None,
+        opened=tuple(opened),
     )
+
+
+def _openings(
+    watched: Watched,
+    wanted: Sequence[Row],
+    scope: Scope,
+    basis: Basis,
+    by: By | None,
+    budget: Budget | None,
+) -> list[Row]:
+    """Rows of the pairs to open; none where nobody asked."""
+    if by is None or budget is None or not budget.pairs:
+        return []
+    others = records(watched.edges[watched.edges["class"] != "wanted"])
+    return openings(wanted, others, scope, basis, by, budget)
+
+
+def _surplus(
+    judge: Evaluator,
+    watched: Watched,
+    proposals: Sequence[Proposal],
+    wanted: Sequence[Row],
+    opened: Collection[Opening],
+    protocols: Iterable[str],
+) -> tuple[Surplus, ...]:
+    """What else is permitted, with the reason where a pair was opened."""
+    found = []
+    for one in surplus(judge, watched, proposals, wanted, protocols):
+        ends, ports = (one.client, one.server, one.protocol), one.ports
+        asked = all(low == high and Opening(*ends, low) in opened for low, high in ports)
+        found.append(replace(one, why="opened for shorter policies") if asked else one)
+    return tuple(found)
 
 
 def _closed(watched: Watched) -> frozenset[str]:

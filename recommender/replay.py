@@ -35,7 +35,8 @@ class Replayed:
         return named(self.row, "server")
 
     def __str__(self) -> str:
-        return f"{self.client} -> {self.server} {self.row['protocol']} {self.row['port']}"
+        port = "" if self.row["port"] is None else f" {self.row['port']}"
+        return f"{self.client} -> {self.server} {self.row['protocol']}{port}"
 
 
 def replay(judge: Evaluator, rows: Collection[Row]) -> Iterator[Replayed]:

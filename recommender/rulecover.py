@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -60,6 +60,7 @@ class RuleCover:
     problem: Problem
     cover: Cover
     _found: dict[tuple[Row, Row], tuple[Drawn, ...]] = field(default_factory=dict, repr=False)
+    _peers: dict[tuple[Mask, Mask], tuple[Part, ...]] = field(default_factory=dict, repr=False)
     _costs: dict[tuple[Row, Row], int] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -80,7 +81,10 @@ class RuleCover:
         found: list[Drawn] = []
         for may in self.by_form(allowed):
             if must := tuple((c, mask) for c, _ in may if (mask := required.get(c, 0))):
-                found += self._of_form(must, may)
+                key = must, may
+                if key not in self._found:
+                    self._found[key] = self._of_form(must, may)
+                found += self._found[key]
         return tuple(found)
 
     def cost(self, required: Row, allowed: Row) -> int:
@@ -92,33 +96,31 @@ class RuleCover:
 
     def drawn(self, columns: tuple[int, ...], required: Mask, allowed: Mask) -> Drawn:
         """One rule on these columns."""
+        key = required, allowed
+        if key not in self._peers:
+            self._peers[key] = tuple(self._parts(required, allowed))
+        return Drawn(columns, self._peers[key])
+
+    def _parts(self, required: Mask, allowed: Mask) -> Iterator[Part]:
         count = len(self.cover.extents.units)
         labelled = (1 << count) - 1
-        parts = [
-            Part(c.mask, c.cost, c)
-            for c in self.cover.peers(required & labelled, allowed & labelled)
-        ]
-        parts += [
-            Part(1 << at, len(self.problem.tokens[at - count]), None)
-            for at in bits(required & ~labelled)
-        ]
-        return Drawn(columns, tuple(parts))
+        for choice in self.cover.peers(required & labelled, allowed & labelled):
+            yield Part(choice.mask, choice.cost, choice)
+        for at in bits(required & ~labelled):
+            yield Part(1 << at, len(self.problem.tokens[at - count]), None)
 
     def _of_form(self, required: Row, allowed: Row) -> tuple[Drawn, ...]:
-        key = required, allowed
-        if key not in self._found:
-            may = dict(allowed)
-            rows = _rows(required)
-            plans = [[(columns, mask) for columns, mask in rows.items()]]
-            # Peers that need one column each leave no choice.
-            if len(rows) > 1 and any(len(columns) > 1 for columns in rows):
-                plans += [_columns(required), _greedy(required, may, list(rows))]
-            options = [
-                tuple(self.drawn(columns, mask, _both(may, columns)) for columns, mask in plan)
-                for plan in plans
-            ]
-            self._found[key] = min(options, key=lambda o: (cost_of(o), len(o)))
-        return self._found[key]
+        may = dict(allowed)
+        rows = _rows(required)
+        plans = [[(columns, mask) for columns, mask in rows.items()]]
+        # Peers that need one column each leave no choice.
+        if len(rows) > 1 and any(len(columns) > 1 for columns in rows):
+            plans += [_columns(required), _greedy(required, may, list(rows))]
+        options = [
+            tuple(self.drawn(columns, mask, _both(may, columns)) for columns, mask in plan)
+            for plan in plans
+        ]
+        return min(options, key=lambda o: (cost_of(o), len(o)))
 
 
 def cost_of(rules: Iterable[Drawn]) -> int:

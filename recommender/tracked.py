@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 Listener = Callable[[str, int, int], None]
 
-_STEP = 64  # items between two words to the listener
+_MOST_WORDS = 200  # to the listener, however many items there are
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -36,8 +36,9 @@ def tracked(what: str, items: Collection[T]) -> Iterable[T]:
 
 
 def _told(listener: Listener, what: str, items: Collection[T]) -> Iterator[T]:
+    every = len(items) // _MOST_WORDS + 1
     for done, item in enumerate(items):
-        if done % _STEP == 0:
+        if done % every == 0:
             listener(what, done, len(items))
         yield item
     listener(what, len(items), len(items))

@@ -1,7 +1,6 @@
 """A standalone cluster of Apache Spark on loopback: a master and two workers, as a site has them."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -11,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-WORKERS = 2
+# Two hosts by their addresses: Spark runs the second copy of a slow task on another host only.
+HOSTS = ("127.0.0.2", "127.0.0.3")
 _SECONDS = 300  # a machine that does much else starts a JVM slowly
 # What a site says in its own spark-defaults.conf.
 _DEFAULTS = """
@@ -51,12 +51,10 @@ class Cluster:
         return [pid for worker in self.pids for pid in _children(worker) if _is_executor(pid)]
 
     def parsers(self) -> list[int]:
-        """The processes of Python in which executors work."""
+        """One process of Python for each executor that works in one."""
+        daemons = (_children(executor) for executor in self.executors())
         return [
-            child
-            for executor in self.executors()
-            for daemon in _children(executor)
-            for child in _children(daemon)
+            pids[0] for each in daemons if (pids := [p for one in each for p in _children(one)])
         ]
 
     def executors_ever(self) -> int:
@@ -78,25 +76,18 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
     (conf / "spark-defaults.conf").write_text(_DEFAULTS)
     (conf / "log4j2.properties").write_text(_QUIET)
     home = Path(pyspark.__file__).parent
-    env = {
-        **os.environ,
-        "SPARK_HOME": str(home),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_DAEMON_MEMORY": "256m",
-    }
+    env = {**os.environ, "SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "256m"}
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str, *words: str) -> Path:
-        log = folder / f"{name}.log"
+    def start(role: str, host: str, *words: str) -> Path:
+        log = folder / f"{role}-{host}.log"
+        main = f"org.apache.spark.deploy.{role}.{role.title()}"
+        command = [home / "bin" / "spark-class", main, "--host", host, "--webui-port", "0", *words]
         with log.open("wb") as file:
             started.append(
                 subprocess.Popen(
-                    [
-                        home / "bin" / "spark-class",
-                        f"org.apache.spark.deploy.{words[0]}",
-                        *words[1:],
-                    ],
-                    env=env,
+                    command,
+                    env={**env, "SPARK_LOCAL_IP": host},
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -105,21 +96,14 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
         return log
 
     port = _free_port()
-    host = ("--host", "127.0.0.1", "--webui-port", "0")
     url = f"spark://127.0.0.1:{port}"
     try:
-        log = start("master", "master.Master", *host, "--port", str(port))
+        log = start("master", "127.0.0.1", "--port", str(port))
         _wait(log, "I have been elected leader")
-        for number in range(WORKERS):
-            start(
-                f"worker-{number}",
-                "worker.Worker",
-                *host,
-                *("--cores", "1", "--memory", "1g"),
-                *("--work-dir", str(folder / f"worker-{number}")),
-                url,
-            )
-        _wait(log, "Registering worker", WORKERS)
+        for host in HOSTS:
+            work = str(folder / f"worker-{host}")
+            start("worker", host, "--cores", "1", "--memory", "1g", "--work-dir", work, url)
+        _wait(log, "Registering worker", len(HOSTS))
         yield Cluster(url, conf, folder, tuple(one.pid for one in started[1:]))
     finally:
         for one in reversed(started):
@@ -159,11 +143,3 @@ def _is_executor(pid: int) -> bool:
         return b"CoarseGrainedExecutorBackend" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-
-
-def state_of(pid: int) -> str:
-    """As in proc(5); `gone` where there is no such process."""
-    try:
-        return re.split(r"\) ", Path(f"/proc/{pid}/stat").read_text())[-1][0]
-    except OSError:
-        return "gone"

@@ -402,7 +402,10 @@ def test_check_passes_the_proposals_and_names_what_others_would_deny(
     store: Path, proposals: Path, tmp_path: Path
 ) -> None:
     args = ("--store", store, "--inventory", INVENTORY)
-    assert "0 would be denied, 0 cannot be told" in invoke("check", proposals, *args)[0]
+    text, said = invoke("check", proposals, *args)
+    assert "0 would be denied, 0 cannot be told" in text
+    assert f"--since {proposals} judges those since then" in said
+    assert "--since" not in invoke("check", proposals, *args, "--since", "2020-01-01")[1]
     closed = tmp_path / "closed.yaml"
     closed.write_text(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"

@@ -28,7 +28,7 @@ HOMES = {
         "recommender.watch",
     ),
     "duckdb": ("recommender.engines",),
-    "pyspark": ("ingest.spark", "ingest.executors"),
+    "pyspark": ("ingest.spark", "ingest.executors", "ingest.hadoop"),
     "py4j": ("ingest.spark",),
     "ruamel": ("recommender.report.",),
     "rich": ("recommender.commands.", "recommender.report."),

@@ -76,16 +76,14 @@ def test_a_long_run_says_a_plain_line_now_and_then(
 def test_a_long_computation_says_its_step_and_the_time_left_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 2.0, 12.0, 13.0, 14.0, 26.0, 27.0, 28.0])
+    clock = iter([0.0, 2.0, 12.0, 13.0, 14.0, 26.0, 27.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     with progress.waiting("proposing"):
-        taken = [
-            list(tracked(f"step {name}", range(size))) for name, size in (("a", 192), ("b", 65))
-        ]
-    assert [len(each) for each in taken] == [192, 65]
+        taken = [list(tracked(f"step {name}", range(size))) for name, size in (("a", 3), ("b", 1))]
+    assert [len(each) for each in taken] == [3, 1]
     assert capsys.readouterr().err.splitlines() == [
-        "step a: 64 of 192, about 20 s left",
-        "step b: 0 of 65",
+        "step a: 1 of 3, about 20 s left",
+        "step b: 0 of 1",
     ]
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from drawn_traffic import row
 from test_comments import _later, _time
 from test_dialects_written import proposed, run
 from test_proposals_judged import boutique
 
 from ingest.errors import FlowpolicyError
+from recommender.model import Verdict
+from recommender.replay import Replayed
 from recommender.report.files import moment
 
 CART, FRONTEND = "shop/Deployment/cartservice", "shop/Deployment/frontend"
@@ -144,3 +147,8 @@ def test_a_moment_is_an_instant_or_the_end_of_a_proposal(tmp_path: Path) -> None
     for text in ("yesterday", "", "0001-01-01T00:00+23:00", str(datetime.max + timedelta(0)) + "x"):
         with pytest.raises(FlowpolicyError, match="give one of these"):
             moment(text or "nowhere")
+
+
+def test_an_edge_without_a_port_is_told_without_one() -> None:
+    echo = {**row("shop/Deployment/a", "shop/Deployment/b", "ICMP", 0), "port": None}
+    assert str(Replayed(echo, Verdict(None, ()))) == "shop/a -> shop/b ICMP"

@@ -3,22 +3,27 @@
 On a standalone cluster with two workers, each of which may lose what it runs.
 """
 
+import gzip
 import json
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from spark_cluster import Cluster, has_java, spark_cluster, state_of
+from spark_cluster import Cluster, has_java, spark_cluster
 
 from ingest import sources
+from ingest.errors import SourceError, SparkError
 from ingest.load import load
 from recommender.cli import group
 from recommender.watch import watch
@@ -48,6 +53,18 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "BLOCK", 512 << 10)
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> str:
+    """Logs that executors read themselves, one of them with lines that are not understood."""
+    logs = tmp_path / "plain"
+    logs.mkdir()
+    for file in sorted((SAMPLES / "hubble").iterdir()):
+        (logs / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    with (logs / "node-2.jsonl").open("ab") as log:
+        log.write(b'{"flow": 1}\n{"flow"')
+    return str(logs)
+
+
 def files_of(store: Path) -> dict[str, bytes]:
     """Every file of a store but its locks, by its path; what is left aside counts."""
     return {
@@ -55,6 +72,25 @@ def files_of(store: Path) -> dict[str, bytes]:
         for file in sorted(store.rglob("*"))
         if file.is_file() and file.suffix != ".lock" and file.name != "lock"
     }
+
+
+@contextmanager
+def meanwhile(store: Path, act: Callable[[], bool]) -> Iterator[None]:
+    """Act once a block was read and not all of them, again until it says that it could."""
+    is_over = threading.Event()
+
+    def wait() -> None:
+        while not is_over.wait(0.01):
+            if list(store.glob("tmp/*/*")) and act():
+                return
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def flowpolicy(*words: str) -> str:
@@ -107,69 +143,136 @@ def test_a_store_that_spark_fills_has_the_files_of_one_filled_here(
     assert any("in the store already" in note for note in again.notes)
 
 
-def test_an_executor_that_is_killed_in_mid_job_takes_and_adds_nothing(
+def test_logs_are_read_where_hadoop_reads_compressed_or_not(
     cluster: Cluster, tmp_path: Path, small_blocks: None
 ) -> None:
+    logs, wanted, store = tmp_path / "logs", tmp_path / "wanted", tmp_path / "store"
+    shutil.copytree(SAMPLES / "calico", logs / "calico")
+    for number, file in enumerate(sorted((SAMPLES / "hubble").iterdir())):
+        data = file.read_bytes()
+        packed = logs / f"{number}.log.gz"
+        packed.write_bytes(data if file.suffix == ".gz" else gzip.compress(data, 1))
+    (logs / "README").write_text("no log\n")
+    here = load([str(logs)], wanted)
+    out = flowpolicy(
+        "ingest", f"file://{logs}", "--store", str(store), "--engine", cluster.url, "-o", "json"
+    )
+    assert json.loads(out)["rejects"] == here.rejects
+    for folder in ("flows", "blocks"):
+        assert files_of(store / folder) == files_of(wanted / folder)
+    with pytest.raises(SourceError, match="no such file, folder or glob"):
+        load([f"file://{logs}/*.none"], store, engine=cluster.url)
+    with pytest.raises(SparkError, match="nonsense"):
+        load(["nonsense://host/logs"], store, engine=cluster.url)
+
+
+def test_a_run_on_spark_writes_the_policies_of_a_run_here(cluster: Cluster, tmp_path: Path) -> None:
+    written = []
+    for engine in ("duckdb", cluster.url):
+        folder = tmp_path / str(len(written))
+        config = {
+            "schema": "flowpolicy/run/1",
+            "store": str(folder / "store"),
+            "inventory": [str(INVENTORY)],
+            "engine": engine,
+            "ingest": {"sources": [str(SAMPLES / "hubble")]},
+            "recommend": {"out": str(folder / "policies")},
+        }
+        (tmp_path / "run.json").write_text(json.dumps(config))
+        flowpolicy("run", "--config", str(tmp_path / "run.json"))
+        written.append(files_of(folder / "policies"))
+    assert written[0] == written[1]
+
+
+def test_what_workers_lack_is_said_in_one_sentence(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    monkeypatch.setenv("PYSPARK_PYTHON", str(bare))
+    with pytest.raises(SparkError, match=r"worker says ModuleNotFoundError: No module named '\w+'"):
+        load([str(SAMPLES / "calico")], tmp_path / "store", engine=cluster.url)
+
+
+def test_an_executor_that_is_killed_in_mid_job_takes_and_adds_nothing(
+    cluster: Cluster, tmp_path: Path, small_blocks: None, plain: str
+) -> None:
     wanted, store = tmp_path / "wanted", tmp_path / "store"
-    load([str(SAMPLES / "hubble")], wanted)
+    load([plain], wanted)
     killed: list[int] = []
 
-    def kill() -> None:
-        while not list(store.glob("tmp/*/*")):  # a block was read, and not all of them
-            time.sleep(0.01)
-        killed.append(cluster.executors()[0])
-        os.kill(killed[0], signal.SIGKILL)
+    def kill() -> bool:
+        killed.extend(cluster.executors()[:1])
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        return bool(killed)
 
     before = cluster.executors_ever()
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    load([str(SAMPLES / "hubble")], store, engine=cluster.url)
-    killer.join(60)
+    with meanwhile(store, kill):
+        load([plain], store, engine=cluster.url)
     assert killed
     assert cluster.executors_ever() > before + 2  # another one came in its place
     assert files_of(store) == files_of(wanted)
 
 
 def test_a_task_that_fails_or_runs_twice_puts_each_block_in_place_once(
-    cluster: Cluster, tmp_path: Path, small_blocks: None
+    cluster: Cluster, tmp_path: Path, small_blocks: None, plain: str
 ) -> None:
     wanted, store = tmp_path / "wanted", tmp_path / "store"
-    load([str(SAMPLES / "hubble")], wanted)
+    load([plain], wanted)
     hit: list[int] = []
 
-    def stop_one_and_kill_another() -> None:
-        while not list(store.glob("tmp/*/*")):
-            time.sleep(0.01)
-        slow, failing = cluster.parsers()[:2]
-        os.kill(slow, signal.SIGSTOP)  # until the same block is read elsewhere
-        os.kill(failing, signal.SIGKILL)  # its task fails, and is tried again
-        hit.extend([slow, failing])
+    def stop_one_and_kill_another() -> bool:
+        hit.extend(cluster.parsers() if len(cluster.parsers()) == 2 else [])
+        for pid, number in zip(hit, (signal.SIGSTOP, signal.SIGKILL), strict=False):
+            os.kill(pid, number)  # until its block is read elsewhere; so that it is tried again
+        return bool(hit)
 
-    thread = threading.Thread(target=stop_one_and_kill_another, daemon=True)
-    thread.start()
     try:
-        load([str(SAMPLES / "hubble")], store, engine=cluster.url)
+        with meanwhile(store, stop_one_and_kill_another):
+            load([plain], store, engine=cluster.url)
     finally:
-        thread.join(60)
-        if hit and state_of(hit[0]) != "gone":
-            os.kill(hit[0], signal.SIGCONT)
+        for pid in hit[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     assert hit
     assert files_of(store) == files_of(wanted)
 
 
+@pytest.mark.parametrize("words", [["--engine", "sparky"], ["--engine", "spark://h:1", "--follow"]])
+def test_an_engine_that_cannot_do_it_is_refused(words: list[str], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    result = CliRunner().invoke(group, ["ingest", str(SAMPLES), "--store", str(store), *words])
+    assert result.exit_code == 2
+    assert "spark://" in result.output
+    assert not store.exists()
+
+
+def test_a_master_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
+    for place in ("127.0.0.1:1", "[::1]:1,127.0.0.1:1", "nobody"):
+        with pytest.raises(SparkError, match=f"{re.escape(place)}: no master of Spark answers"):
+            load([str(SAMPLES)], tmp_path / "store", engine=f"spark://{place}")
+
+
 def test_without_java_or_pyspark_one_sentence_says_what_is_missing(tmp_path: Path) -> None:
-    load([str(SAMPLES / "calico")], tmp_path / "store")
-    words = ["edges", "--store", str(tmp_path / "store"), "--engine", "spark://127.0.0.1:1"]
-    bare = {"PATH": "/usr/bin:/bin", "JAVA_HOME": str(tmp_path)}
     code = "from recommender.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=bare, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "needs Java 17 or 21" in done.stderr.splitlines()[-1]
-    hidden = f"import sys; sys.modules['pyspark'] = None; {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", hidden, *words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "pip install 'flowpolicy[spark]'" in done.stderr
+    without_pyspark = f"import sys; sys.modules['pyspark'] = None; {code}"
+    without_java = {"PATH": "/usr/bin:/bin", "JAVA_HOME": str(tmp_path)}
+    load([str(SAMPLES / "calico")], tmp_path / "store")
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        url = f"spark://127.0.0.1:{master.getsockname()[1]}"
+        for said, program, env in (
+            ("pip install 'flowpolicy[spark]'", without_pyspark, None),
+            ("needs Java 17 or 21", code, without_java),
+        ):
+            words = ["edges", "--store", str(tmp_path / "store"), "--engine", url]
+            done = subprocess.run(
+                [sys.executable, "-c", program, *words],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert said in done.stderr.splitlines()[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -11,7 +12,7 @@ import click
 from recommender.commands import options, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from recommender.enough import Thresholds
@@ -72,13 +73,15 @@ def command(
     with progress.waiting("reading the store"):
         watched = watch(store, inventory, cluster=cluster, decisions=chosen)
     options.say_problems(watched.inventory)
+    _hint(policies if since is None else ())
     given = options.read_policies(policies, watched.inventory, staged=staged)
     hosts: HostNetwork = "as pods" if host_network == "pods" else "as nodes"
     inventoried, told = watched.inventory, watched.known
     judge = evaluator(given.policies, inventoried, told=told, staged=staged, host_network=hosts)
     flows = watched if since is None else shadow.since(watched, since)
     window = window_of(flows, thresholds)
-    replayed = list(replay(judge, of_class(flows.edges, "wanted")))
+    with progress.waiting("replaying what was wanted"):
+        replayed = list(replay(judge, of_class(flows.edges, "wanted")))
     if not replayed:
         _nothing(since)
     waiting = replay(judge, of_class(flows.edges, "review"))
@@ -91,20 +94,37 @@ def command(
         "waiting": [r for r in waiting if r.verdict.allow is False],
     }
     if output == "json":
-        found = {key: [_as_dict(r) for r in some] for key, some in parts.items()}
-        words = {"verdict": _word(word), "workloads": [_word(one) for one in judged]}
-        when = since and f"{since:%Y-%m-%dT%H:%M:%SZ}"
-        click.echo(json.dumps({"since": when, "edges": len(replayed), **found, **words}, indent=2))
+        edges = {"since": since and f"{since:%Y-%m-%dT%H:%M:%SZ}", "edges": len(replayed)}
+        click.echo(json.dumps({**edges, **_all(parts, word, judged)}, indent=2))
     else:
         _print(len(replayed), **parts)
         _print_words(word, judged)
     options.done(strict, given, answer=11 if denied else 0)
 
 
+def _hint(policies: Sequence[str]) -> None:
+    """Say how to judge what came later, where these are proposals of ours."""
+    from recommender.report import files
+
+    for path in policies:
+        if (Path(path) / files.INDEX).is_file():
+            options.say(
+                f"the flows that {path} was made of are replayed too; --since {path} judges "
+                "those since then"
+            )
+
+
 def _nothing(since: datetime | None) -> NoReturn:
     when = "" if since is None else f" since {since:%Y-%m-%dT%H:%MZ}"
     options.say(f"the store holds no wanted edge to replay{when}; ingest a log with flows first")
     sys.exit(3)
+
+
+def _all(
+    parts: Mapping[str, list[Replayed]], word: Judgement, judged: Sequence[Judgement]
+) -> dict[str, Any]:
+    found = {key: [_as_dict(one) for one in some] for key, some in parts.items()}
+    return {**found, "verdict": _word(word), "workloads": [_word(one) for one in judged]}
 
 
 def _word(one: Judgement) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recommender.dialects.writers import Form
     from recommender.enough import Thresholds
     from recommender.fewest import By
+    from recommender.openings import Budget
     from recommender.policies import PolicySet
     from recommender.recommend import Recommendation
 
@@ -65,6 +66,16 @@ _OPTIONS = (
         "that workloads share. Without it, each workload has its own, as it was seen.",
     ),
     click.option(
+        "--open-pairs",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="With --by: permit up to so many pairs of workloads on a port that were not seen, "
+        "where that makes the policies shorter. Each is listed; none was denied, held back or "
+        "rejected.",
+    ),
+    click.option(
         "--with",
         "with_",
         multiple=True,
@@ -95,6 +106,7 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         open_addresses: int,
         learn_audited: bool,
         by: By | None,
+        open_pairs: int,
         with_: tuple[str, ...],
         cluster: str | None,
         engine: str,
@@ -104,15 +116,20 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from recommender.dialects.writers import writer
         from recommender.model import DIRECTIONS
+        from recommender.openings import Budget
         from recommender.propose import Scope
         from recommender.watch import watch
+
+        if open_pairs and by is None:
+            raise click.UsageError("--open-pairs needs --by, which makes the policies short")
+        decided = options.read_decisions(decisions)
 
         with progress.waiting("reading the store"):
             watched = watch(
                 store,
                 inventory,
                 cluster=cluster,
-                decisions=options.read_decisions(decisions),
+                decisions=decided,
                 audited=learn_audited,
                 in_force=True,
                 engine=engine,
@@ -125,7 +142,8 @@ def proposing(function: Callable[..., Any]) -> Callable[..., Any]:
         )
         _say(watched, scope)
         given = _in_force(with_, watched)
-        found = _proposed(watched, scope, writer(dialect, form), thresholds, by, given)
+        budget = Budget(open_pairs, decided)
+        found = _proposed(watched, scope, writer(dialect, form), thresholds, by, given, budget)
         return function(found=found, **rest)
 
     command = wrapped
@@ -168,12 +186,13 @@ def _proposed(
     thresholds: Thresholds,
     by: By | None,
     given: PolicySet | None,
+    budget: Budget,
 ) -> Recommendation:
     from ingest.errors import FlowpolicyError
     from recommender.recommend import recommendation
 
     with progress.waiting("proposing, and replaying what was wanted"):
-        found = recommendation(watched, scope, writer, thresholds, by, given)
+        found = recommendation(watched, scope, writer, thresholds, by, given, budget)
     if found.denied:
         first = "; ".join(str(denied) for denied in found.denied[:3])
         raise FlowpolicyError(

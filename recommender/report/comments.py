@@ -18,7 +18,7 @@ from recommender.model import DIRECTIONS, Direction, Evidence, Policy, Rule
 _MOST_NAMED, _LONGEST = 3, 200
 # What `comment` writes, as a line of a file.
 EVIDENCE = re.compile(
-    r"\s*# (from|to) .*; (seen since the window began|first seen \d{4}-\d\d-\d\d)"
+    r"\s*# (from|to) .*; (never seen|seen since the window began|first seen \d{4}-\d\d-\d\d)"
     r"(, told by the [a-z ]+)?"
 )
 Render = Callable[[Policy], list[dict[str, Any]]]
@@ -70,7 +70,12 @@ def comment(evidence: Evidence, direction: Direction, since: str) -> str:
     more = [f"{len(peers) - _MOST_NAMED} more"] if len(peers) > _MOST_NAMED else []
     names = ", ".join([*(_short(name) for name in peers[:_MOST_NAMED]), *more])
     day = evidence.first_seen[:10]
+    if evidence.pairs:
+        unseen = ", ".join(map(_short, evidence.pairs))
+        names = f"{names or 'nobody'}; opened, not seen: {unseen}"
     when = "seen since the window began" if day <= since else f"first seen {day}"
+    if not evidence.connections and evidence.pairs:
+        when = "never seen"
     ends = " and ".join(evidence.reporters)
     told = f", told by the {ends}" if ends else ""
     return f"{'from' if direction == 'ingress' else 'to'} {names}; {when}{told}"

@@ -165,6 +165,11 @@ def as_dict(recommendation: Recommendation) -> dict[str, Any]:
             "denied": [str(denied) for denied in recommendation.denied],
         },
         **_shortest(recommendation.shortest),
+        **(
+            {"opened": [dataclasses.asdict(p) for p in recommendation.opened]}
+            if recommendation.opened
+            else {}
+        ),
         "surplus": [
             {
                 "src": s.client,

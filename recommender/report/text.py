@@ -31,6 +31,10 @@ def summary(found: Recommendation, out: Path) -> Iterator[str]:
             f"shortened: {before.policies} policies with {before.rules} rules to "
             f"{after.policies} with {after.rules}, which permit the same"
         )
+        if found.opened:
+            many = "1 pair" if len(found.opened) == 1 else f"{len(found.opened)} pairs"
+            yield f"opened for that, though nobody was seen to use it: {many}"
+            yield from (f"  {pair}" for pair in found.opened)
         yield f"selectors that take in workloads yet unseen: {len(shortest.embraces)}"
         yield from _some(list(map(str, shortest.embraces)))
     yield f"permitted beyond what was seen: {len(found.surplus)}"
