@@ -54,22 +54,55 @@ _GLOB = re.compile(r"([\\*?\[\]{},^])")
 def spark_session(master: str) -> Iterator[SparkSession]:
     """A session on the cluster, as long as it is needed.
 
+    Where this process has one open already, it is one beside it, which stays open and as it is.
+
     Args:
         master: `spark://HOST:PORT`.
 
     Raises:
-        SparkError: pyspark or Java is missing, no master answers, or what was asked of the cluster
-            inside failed.
+        SparkError: pyspark or Java is missing, no master answers, a session on another master is
+            open, or what was asked of the cluster inside failed.
     """
     with warnings.catch_warnings():
         # Nothing here goes through pandas on its way to or from Spark.
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
-        session = _opened(master)
+        theirs = _theirs(master)
+        session = _beside(theirs) if theirs else _opened(master)
         try:
             with _as_spark_error(master):
                 yield session
         finally:
-            session.stop()
+            if theirs:
+                theirs.createDataFrame([], "nothing INT")  # makes it the active one again
+            else:
+                session.stop()
+
+
+def _theirs(master: str) -> SparkSession | None:
+    """The session that whoever calls has open, in a notebook say; a process has one cluster."""
+    if sys.modules.get("pyspark") is None:
+        return None
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    context = SparkContext._active_spark_context  # noqa: SLF001 - all else opens one
+    if context is None:
+        return None
+    if context.master != master:
+        raise SparkError(
+            f"{master}: this process has a session on {context.master} open, and Spark takes one "
+            "cluster at a time; stop that session, or name its master."
+        )
+    return SparkSession.builder.getOrCreate()
+
+
+def _beside(theirs: SparkSession) -> SparkSession:
+    """A session on the same cluster with settings and views of its own."""
+    session = theirs.newSession()
+    for name, value in _SETTINGS.items():
+        if name.startswith("spark.sql."):  # the others are the cluster's
+            session.conf.set(name, value)
+    return session
 
 
 def _opened(master: str) -> SparkSession:
@@ -127,28 +160,24 @@ def _sentence(error: Exception) -> str:
     return f"a worker says {last}" if is_python else lines[0]
 
 
-def view_of(table: pa.Table, name: str) -> None:
-    """Give a table to the open session's cluster, under that name."""
-    from pyspark.sql import SparkSession
-
-    SparkSession.active().createDataFrame(table).createOrReplaceTempView(name)
+def view_of(session: SparkSession, table: pa.Table, name: str) -> None:
+    """Give a table to the session's cluster, under that name."""
+    session.createDataFrame(table).createOrReplaceTempView(name)
 
 
-def view_of_flows(store: Store, name: str) -> pa.Schema:
-    """Let the open session's cluster read FLOWS of a store, under that name.
+def view_of_flows(session: SparkSession, store: Store, name: str) -> pa.Schema:
+    """Let the session's cluster read FLOWS of a store, under that name.
 
     Returns:
         The schema as Spark has it.
     """
-    from pyspark.sql import SparkSession
-
     if store.is_remote:
         raise SparkError(
             f"{store.path}: Spark reads a store that lies in a folder which every worker has at "
             "the same path; copy it there."
         )
     said = ", ".join(f"`{field.name}` {_TYPES[field.type]}" for field in FLOWS)
-    reader = SparkSession.active().read.schema(said)
+    reader = session.read.schema(said)
     base = store.path.resolve()
     files = [_escaped(str(base / file.relative_to(store.path))) for file in store.files]
     frame = reader.option("basePath", f"file://{base}/flows").parquet(*files)

@@ -240,6 +240,28 @@ def test_a_task_that_fails_or_runs_twice_puts_each_block_in_place_once(
     assert files_of(store) == files_of(wanted)
 
 
+def test_a_session_that_is_open_already_stays_open_and_as_it_is(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    from pyspark.sql import SparkSession
+
+    store = tmp_path / "store"
+    load([str(SAMPLES / "calico")], store)
+    theirs = SparkSession.builder.master(cluster.url).getOrCreate()
+    try:
+        theirs.conf.set("spark.sql.session.timeZone", "Asia/Kolkata")
+        assert len(watch(store, engine=cluster.url).edges) == len(watch(store).edges)
+        assert SparkSession.active() is theirs
+        assert theirs.range(3).count() == 3
+        assert theirs.conf.get("spark.sql.session.timeZone") == "Asia/Kolkata"
+        assert theirs.catalog.listTables() == []
+        with pytest.raises(SparkError, match=r"a session on spark://\S+ open.*stop that session"):
+            watch(store, engine="spark://127.0.0.1:1")
+        assert theirs.range(3).count() == 3
+    finally:
+        theirs.stop()
+
+
 @pytest.mark.parametrize("words", [["--engine", "sparky"], ["--engine", "spark://h:1", "--follow"]])
 def test_an_engine_that_cannot_do_it_is_refused(words: list[str], tmp_path: Path) -> None:
     store = tmp_path / "store"
