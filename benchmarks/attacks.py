@@ -66,7 +66,7 @@ def _honest_hours(rng: Generator) -> Ints:
 
 
 def _attacks(rng: Generator, made: World) -> Iterator[tuple[str, tuple[int, int, int], Ints]]:
-    calls, role = made.calls, made.truth
+    calls = made.calls
     ends, outside = len(calls.ends), len(calls.ends)
     clients = rng.choice(ends - 2, 24, replace=False)
     for client in clients[:2]:
@@ -77,11 +77,7 @@ def _attacks(rng: Generator, made: World) -> Iterator[tuple[str, tuple[int, int,
     for client in clients[2:20]:
         row = int(rng.integers(0, len(calls)))
         edge = (int(client), int(calls.server[row]), int(calls.port[row]))
-        if (
-            role[edge[0]],
-            role[edge[1]],
-            edge[2],
-        ) not in made.blocks:  # else it is what the role does
+        if not made.wanted(*edge):  # else it is what the role does
             yield "one-off", edge, rng.integers(0, HOURS, 1)
     for i, client in enumerate(clients[20:24]):
         start = int(rng.integers(0, HOURS - 60))

@@ -16,8 +16,9 @@ import json
 import time
 
 from ingest.store import open_store
-from recommender import days, engines, watch
+from recommender import days, engines
 from recommender.edges import edges
+from recommender.endpoints import inventory_of_flows, resolve
 
 # Flows of one connection are told by two reporters, so the larger of their counts is its count.
 SQL = """
@@ -65,14 +66,16 @@ FROM summed GROUP BY ALL ORDER BY ALL
 """
 
 
-def by_flowpolicy(store: str, engine: str) -> int:
-    """The fold alone: who the ends are, and the edges by hour."""
+def by_flowpolicy(store: str, engine: str, *, keep: bool = False) -> int:
+    """Who the ends are and the edges by hour; where days are kept, all that commands ask."""
     opened = open_store(store)
     with engines.connected(engine) as backend:
-        parts = days.parts(opened, opened.clusters[0], backend, keep=False)
+        parts = days.parts(opened, opened.clusters[0], backend, keep=keep)
         sighted = engines.fetch(parts("sighted"), backend)
-        who = watch.resolve(sighted, sighted.iloc[:0], watch.inventory_of_flows(sighted))
+        who = resolve(sighted, sighted.iloc[:0], inventory_of_flows(sighted))
         ends = engines.table_of(who, backend)
+        for name in ("calls", "servers", "reports", "names", "asked") if keep else ():
+            engines.fetch(parts(name), backend)
         return len(engines.fetch(edges(parts("counts"), ends), backend))
 
 
@@ -81,15 +84,6 @@ def by_sql(store: str) -> int:
     with engines.connected(engines.DUCKDB) as backend:
         found = backend.con.sql(SQL.format(glob=open_store(store).glob))
         return int(found.to_arrow_table().num_rows)
-
-
-def by_days(store: str, engine: str) -> int:
-    """All that commands ask of the flows."""
-
-    def read(chosen: str, parts: days.Parts, backend: object) -> int:
-        return len(watch._folded(chosen, None, parts, backend).hourly)  # noqa: SLF001 - the part that is measured
-
-    return int(watch._reading(store, None, read, engine))  # noqa: SLF001 - as `watch` does
 
 
 def main() -> None:
@@ -103,10 +97,8 @@ def main() -> None:
     started = time.perf_counter()
     if given.how == "sql":
         rows = by_sql(given.store)
-    elif given.how == "days":
-        rows = by_days(given.store, given.engine)
     else:
-        rows = by_flowpolicy(given.store, given.engine)
+        rows = by_flowpolicy(given.store, given.engine, keep=given.how == "days")
     print(json.dumps({"rows": rows, "seconds": time.perf_counter() - started}))
 
 

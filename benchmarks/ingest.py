@@ -161,15 +161,15 @@ def write_log(path: Path, lines: int, bad: float, seed: int) -> None:
             file.write((text[:500] if chance.random() < bad else text) + "\n")
 
 
-def _tree(process: str) -> Iterator[str]:
+def tree(process: str) -> Iterator[str]:
     """The numbers of a process and of all below it; Linux alone tells them."""
     yield process
     for children in Path("/proc", process, "task").glob("*/children"):
         for child in children.read_text().split():
-            yield from _tree(child)
+            yield from tree(child)
 
 
-def _memory_mib(process: str) -> float:
+def memory_mib(process: str) -> float:
     """Memory of a process now, with its share of what others have as well."""
     said = Path("/proc", process, "smaps_rollup").read_text()
     return int(said.partition("Pss:")[2].split()[0]) / 1024
@@ -183,7 +183,7 @@ def _peak_mib(log: Path, store: Path, workers: int | None) -> float:
     peak = 0.0
     while process.poll() is None:
         with suppress(OSError, ValueError, IndexError):  # one that has just ended
-            peak = max(peak, sum(map(_memory_mib, _tree(str(process.pid)))))
+            peak = max(peak, sum(map(memory_mib, tree(str(process.pid)))))
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: failed")

@@ -18,6 +18,7 @@ by any chain of calls and ports are one (`_alike`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.random import Generator
@@ -47,11 +48,20 @@ _DNS, _METRICS = _PORTS, _PORTS + 1
 
 @dataclass(frozen=True)
 class World:
-    """Distinct calls, with the role that each end truly plays; `blocks` are the wanted ones."""
+    """Distinct calls, with the role that each end truly plays; `blocks` are the wanted ones.
+
+    `second` is the role that an end plays beside, -1 for none.
+    """
 
     calls: Calls
     truth: Ints
+    second: Ints
     blocks: frozenset[tuple[int, int, int]]  # role of the client, role of the server, port
+
+    def wanted(self, client: int, server: int, port: int) -> bool:
+        """Whether the call is what one of the client's roles does to one of the server's."""
+        pairs = product(*({self.truth[end], self.second[end]} for end in (client, server)))
+        return any((int(c), int(s), port) in self.blocks for c, s in pairs)
 
 
 def world(
@@ -69,7 +79,7 @@ def world(
         made = _tenants(rng, TOPOLOGY[kind], shown)
     else:
         made = _drawn(rng, kind, ends, roles, shown)
-    rows, truth, blocks = made
+    rows, truth, second, blocks = made
     ports = 1 + max(port for _, _, port in rows)
     noise = rng.integers(0, (len(truth), len(truth), ports), (int(added * len(rows)), 3))
     table = np.array([*rows, *noise.tolist()], np.int64)
@@ -78,7 +88,8 @@ def world(
     numbers = tuple(f"TCP {8000 + i}" for i in range(ports))
     same = _alike(blocks, int(truth.max()) + 1)
     merged = frozenset((int(same[c]), int(same[s]), p) for c, s, p in blocks)
-    return World(distinct(Calls(names, numbers, *table.T)), same[truth], merged)
+    plays = np.where(second < 0, -1, same[second])
+    return World(distinct(Calls(names, numbers, *table.T)), same[truth], plays, merged)
 
 
 Rows = list[tuple[int, int, int]]
@@ -87,7 +98,7 @@ Blocks = set[tuple[int, int, int]]
 
 def _drawn(
     rng: Generator, kind: str, ends: int, roles: int, shown: float
-) -> tuple[Rows, Ints, Blocks]:
+) -> tuple[Rows, Ints, Ints, Blocks]:
     weight = np.minimum(rng.pareto(1.2, roles), 20)
     sizes = 1 + np.floor(weight / weight.sum() * (ends - roles)).astype(np.int64)
     truth = np.repeat(np.arange(roles), sizes)
@@ -116,7 +127,8 @@ def _drawn(
     rows += [(monitor, end, _METRICS) for end in range(len(truth))]
     blocks |= {(role, roles, _DNS) for role in range(roles)}
     blocks |= {(roles + 1, role, _METRICS) for role in range(roles)}
-    return rows, np.concatenate([truth, [roles, roles + 1]]), blocks
+    last = [roles, roles + 1]
+    return rows, np.concatenate([truth, last]), np.concatenate([second, [-1, -1]]), blocks
 
 
 def _behaviours(rng: Generator, roles: int) -> list[tuple[int, list[int], list[int], list[float]]]:
@@ -134,7 +146,7 @@ def _behaviours(rng: Generator, roles: int) -> list[tuple[int, list[int], list[i
     return out
 
 
-def _tenants(rng: Generator, text: str, shown: float) -> tuple[Rows, Ints, Blocks]:
+def _tenants(rng: Generator, text: str, shown: float) -> tuple[Rows, Ints, Ints, Blocks]:
     topology = [line.split() for line in text.split(",")]
     services = sorted({end for edge in topology for end in edge[:2]} - {"web"})
     kinds = [*services, "web", "dns", "monitor"]
@@ -152,7 +164,7 @@ def _tenants(rng: Generator, text: str, shown: float) -> tuple[Rows, Ints, Block
     blocks |= {(role["monitor"], role[s], len(port) + 1) for s in services}
     inside = np.repeat(np.arange(len(services)), TENANTS)
     truth = np.concatenate([inside, len(services) + np.arange(3)])
-    return rows, truth, blocks
+    return rows, truth, np.full(len(truth), -1), blocks
 
 
 def _alike(blocks: Blocks, roles: int) -> Ints:

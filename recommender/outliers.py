@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import binom
 
 from recommender.roles import Calls, Floats, Ints, calls, named_ends, sorted_set
 
@@ -25,9 +26,11 @@ _ONE_OFF_CONNECTIONS = 10
 _ONE_OFF_DAYS = 7  # a week holds each hour of the working week once
 _BEFORE_SCAN_H = 72
 _SUPPORT = 2.0  # bins of others: one alone may be another attack
-# Shares of a role that do it: roles are found, not given, and may hold strangers. Who never did it
-# otherwise needs nearly all of its role to vouch.
-_USUAL, _NEARLY_ALL = 0.25, 0.75
+# A role does what half of it does: roles are found, not given, and may hold strangers.
+_USUAL = 0.5
+# Levels of the tests that a role passes to vouch for who never did it otherwise: that most do it is
+# to be shown; that all would is to be refuted, which one honest block in a hundred is by chance.
+_MOST_DO, _ALL_WOULD = 0.05, 0.01
 # So much of the window's hours, and of the nodes, is what a metrics server does and a probe is not.
 _REGULAR = 0.5
 _EXFILTRATION_Z, _LEAST_SPREAD, _COMPARED = 6.0, 0.25, 5
@@ -54,6 +57,7 @@ class _Seen:
     first: Ints
     scanned: Bools
     others: Floats  # what supports the edge; scans support nothing
+    alike: Floats  # the same, each outside server by itself
     usual: Bools  # enough of its client's role do it, to enough of its server's role
     steady: Bools  # the client is no new one: it calls or is called in more than one bin
 
@@ -87,7 +91,7 @@ def judged(
     score = np.full(len(edges), None, object)
     if len(wanted):
         seen = _seen(edges, sightings, wanted, roles)
-        score[wanted] = np.round(scores(seen.calls.client, seen.hours, seen.others), 4)
+        score[wanted] = np.round(scores(seen.calls.client, seen.hours, seen.alike), 4)
         reasons = _reasons(edges, sightings, seen, np.isin(wanted, list(contradicted)), nodes)
         stopped = np.array([reason is not None for reason in reasons])
         out.loc[out.index[wanted[stopped]], "class"] = "review"
@@ -116,11 +120,14 @@ def support(found: Calls, hours: Ints, roles: Ints, vouching: Bools) -> Floats:
     return np.asarray(np.bincount(block, weights=told)[block] - told - once, np.float64)
 
 
-def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
+def usual(found: Calls, roles: Ints, vouching: Bools, seldom: float) -> Bools:
     """Whether what an edge does is usual for both roles, told by vouching edges of its block.
 
-    At each end, this very one must take part in the block with enough of its role, or else nearly
-    all others of its role, two at least.
+    At each end, this very one must take part in the block with enough of its role. Who never did
+    so needs a role that does it as one: two others, and no more that lack it than the `seldom`
+    share of all edges, those that are seen in one bin only, makes of chance (a binomial test).
+    Else the role is of two minds, and this end may be a stranger in it. A new server is what an
+    intruder would choose: for it most of such members must do so for sure (a sign test).
     """
     ports, ends = max(len(found.ports), 1), len(found.ends)
     named, code = np.unique(roles, return_inverse=True)
@@ -128,12 +135,15 @@ def usual(found: Calls, roles: Ints, vouching: Bools) -> Bools:
     key = (code[found.client] * len(size) + code[found.server]) * ports + found.port
     blocks, block = np.unique(key, return_inverse=True)
     enough = np.ones(len(found), bool)
-    for end in (found.client, found.server):
+    for end, level in ((found.client, 1.0), (found.server, _MOST_DO)):
         place, whole = block * ends + end, size[code[end]]
         taking = sorted_set(place[vouching])
         members = np.bincount(taking // ends, minlength=len(blocks))[block]
         itself = np.isin(place, taking) & (members >= _USUAL * whole)
-        others = (members > 1) & (members >= _NEARLY_ALL * (whole - 1))
+        most = binom.sf(members - 1, whole - 1, 0.5) <= level
+        others = (
+            (members > 1) & most & (binom.sf(whole - members - 2, whole - 1, seldom) >= _ALL_WOULD)
+        )
         enough &= itself | others | (named[code[end]] == _OUTSIDE)
     return enough
 
@@ -163,6 +173,7 @@ def _seen(
     parts = _parts(rows, found, roles)
     # Two scanners of one role would vouch for each other, so one-bin edges wait their turn.
     scanned = _scans(found, hours, first, support(found, hours, parts, hours > 1), span_h)
+    apart = _apart(rows, found, parts)
     return _Seen(
         rows,
         found,
@@ -171,7 +182,13 @@ def _seen(
         first,
         scanned,
         support(found, hours, parts, ~scanned),
-        usual(found, parts, ~scanned & (hours > 1)),
+        support(found, hours, apart, ~scanned),
+        usual(
+            found,
+            parts,
+            ~scanned & (hours > 1),
+            float((hours == 1)[~scanned].sum() / max((~scanned).sum(), 1)),
+        ),
         more[found.client] | (rows["client_type"] != "workload").to_numpy(bool),
     )
 
@@ -191,6 +208,17 @@ def _parts(rows: pd.DataFrame, found: Calls, roles: Mapping[str, int]) -> Ints:
     labels = np.array(parts, np.int64)
     for role, codes in (("client", found.client), ("server", found.server)):
         labels[codes[(rows[f"{role}_type"] != "workload").to_numpy()]] = _OUTSIDE
+    return labels
+
+
+def _apart(rows: pd.DataFrame, found: Calls, parts: Ints) -> Ints:
+    """The parts, but each outside server its own: nothing shows that two addresses are of a kind.
+
+    Else two beacons of one role, each to an address of its own, would speak for each other.
+    """
+    outside = sorted_set(found.server[(rows["server_type"] == "address").to_numpy(bool)])
+    labels = parts.copy()
+    labels[outside] = parts.max() + 1 + np.arange(len(outside))
     return labels
 
 

@@ -9,6 +9,7 @@ threshold to guess; sorted input gives the same roles in whatever order the edge
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,15 +29,16 @@ from recommender.roles import (
     described,
     description_length,
     distinct,
+    explained,
     relabelled,
     tokens,
 )
 
 # Cosine distances at which the dendrogram may be cut; 0 joins only ends that do the very same.
 _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
-# Where calls are missing the fewest bits of an early round join too much: these start finer. They
-# are cut at a height in so many rounds; only so many distinct rows are worth the time.
-_FINER, _FINER_ROUNDS, _FINER_ROWS = (0.2, 0.3), 2, 3_000
+# Where calls are missing the fewest bits of an early round join too much: these start finer. Only
+# so many distinct rows are worth the time.
+_FINER, _FINER_ROWS = (0.2, 0.3, 0.4, 0.5), 3_000
 _MOST_SETTLED = 300_000  # calls; where there are more the dendrogram's own roles stand
 _ROUNDS = 10
 _GAIN = 0.001  # the last thousandth of the bits is not worth another round
@@ -81,10 +83,13 @@ def refined(found: Calls) -> Roles:
     """Search for the grouping that needs the fewest bits, from several starts."""
     if not len(found):
         return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
-    starts = [_by_length(found), *(_by_height(found, height) for height in _FINER)]
-    tried = [settled(found, start) for start in starts if start is not None]
-    bits, labels = min(tried, key=lambda one: one[0])
-    return Roles(found, relabelled(labels), round(bits, 3))
+    tried = [settled(found, start) for start in (_by_length(found), *_by_height(found))]
+    _, labels = min(tried, key=lambda one: one[0])
+    # Where no role explains anything, none is claimed.
+    alone = np.flatnonzero(~explained(found, labels))
+    labels[alone] = len(labels) + alone
+    labels = relabelled(labels)
+    return Roles(found, labels, round(description_length(found, labels), 3))
 
 
 def _by_length(found: Calls) -> Ints:
@@ -100,15 +105,15 @@ def _by_length(found: Calls) -> Ints:
         labels, fewest = tried[i], bits
 
 
-def _by_height(found: Calls, height: float) -> Ints | None:
-    """Rounds cut at one height; null where there are too many distinct rows for that."""
-    labels = np.zeros(len(found.ends), np.int64)
-    for _ in range(_FINER_ROUNDS):
-        forest = _forest(found, labels)
-        if forest.rows > _FINER_ROWS:
-            return None
-        labels = forest.cut(height)
-    return labels
+def _by_height(found: Calls) -> Iterator[Ints]:
+    """Two rounds cut at one height, for a few heights; none where there are too many rows."""
+    first = _forest(found, np.zeros(len(found.ends), np.int64))
+    if first.rows > _FINER_ROWS:
+        return
+    for height in _FINER:
+        second = _forest(found, first.cut(height))
+        if second.rows <= _FINER_ROWS:
+            yield second.cut(height)
 
 
 def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:

@@ -173,9 +173,12 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
     """Bits of the blocks (client role, server role, port) that calls make up.
 
     A block says which clients of its role take part, which servers of the other, and which pairs
-    of these: log2 n + log2 C(n, r) + log2 m + log2 C(m, c) + log2 rc + log2 C(rc, k), and its
-    name. So an end that was never seen to do what its role does costs little, which is what a
+    of these call (see `_pair_bits`): log2 n + log2 C(n, r) + log2 m + log2 C(m, c) + those, and
+    its name. So an end that was never seen to do what its role does costs little, which is what a
     short window makes of it. Who is in which role costs nothing, for names and labels tell it.
+
+    Calls that make no block worth its bits are told one by one, client, server and port: log2 N +
+    log2 N + log2 P each. Else ends would be grouped by what chance calls have in common.
 
     Args:
         found: distinct calls.
@@ -185,25 +188,73 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
     """
     if not len(found):
         return 0.0
+    _, as_block, apart = _told(found, labels, sizes, names)
+    return float(np.minimum(as_block, apart).sum())
+
+
+def explained(found: Calls, labels: Ints) -> npt.NDArray[np.bool_]:
+    """Which ends have a part in a block that is worth its bits.
+
+    All that the others do is told one by one: no role explains any of it.
+    """
+    sizes = np.bincount(labels, minlength=1).astype(np.float64)
+    block, as_block, apart = _told(found, labels, sizes, naming(found, len(sizes)))
+    worth = (as_block < apart)[block]
+    out = np.zeros(len(labels), bool)
+    out[found.client[worth]] = out[found.server[worth]] = True
+    return out
+
+
+def _told(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> tuple[Ints, Floats, Floats]:
+    """The block of each call; the bits of each block as one, and with its calls one by one."""
     roles, ports, ends = len(sizes), max(len(found.ports), 1), len(labels)
     key = (labels[found.client] * roles + labels[found.server]) * ports + found.port
     blocks, block, seen = np.unique(key, return_inverse=True, return_counts=True)
     clients, servers = (
-        np.bincount(sorted_set(block * ends + end) // ends, minlength=len(blocks)).astype(
-            np.float64
-        )
-        for end in (found.client, found.server)
+        _taking_part(block * ends + end, ends, len(blocks)) for end in (found.client, found.server)
     )
-    pairs = clients * servers
-    chosen = (
-        (sizes[blocks // ports // roles], clients),
-        (sizes[blocks // ports % roles], servers),
-        (pairs, seen.astype(np.float64)),
-    )
-    bits = sum(float((np.log2(n) + _choices(n, k)).sum()) for n, k in chosen)
+    bits = _pair_bits(seen.astype(np.float64), clients, servers)
+    for role, (here, _) in (
+        (blocks // ports // roles, clients),
+        (blocks // ports % roles, servers),
+    ):
+        bits += np.log2(sizes[role]) + _choices(sizes[role], here)
     named = np.full(len(blocks), np.inf)
     np.minimum.at(named, block, names)
-    return bits + float(named.sum())
+    return block, bits + named, seen * (2 * np.log2(ends) + np.log2(ports))
+
+
+def _pair_bits(
+    seen: Floats, clients: tuple[Floats, Floats], servers: tuple[Floats, Floats]
+) -> Floats:
+    """Bits to say which pairs call: any k of them, or as many as each end has, what is less.
+
+    log2 rc + 1 + min(log2 C(rc, k), log2 k! / (prod d! prod e!) + log2 C(k-1, r-1) +
+    log2 C(k-1, c-1)), d and e the calls of each client and server. The latter is the block model
+    with degree correction (Karrer and Newman 2011; Peixoto, Phys. Rev. X 2014, has the code): it
+    knows a block in which each client has a server of its own, and one whose ends differ in vigour.
+    """
+    (here, client_orders), (there, server_orders) = clients, servers
+    pairs = here * there
+    by_end = _factorial(seen) - client_orders - server_orders
+    by_end += _choices(seen - 1, here - 1) + _choices(seen - 1, there - 1)
+    bits: Floats = np.log2(pairs) + 1 + np.minimum(_choices(pairs, seen), by_end)
+    return bits
+
+
+def _taking_part(place: Ints, ends: int, blocks: int) -> tuple[Floats, Floats]:
+    """How many ends take part in each block at one side, and the sum of log2 d! over their calls.
+
+    Args:
+        place: block * ends + end, of each call.
+        ends: how many there are.
+        blocks: how many there are.
+    """
+    ordered = np.sort(place)
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    block, often = ordered[starts] // ends, np.diff(np.append(starts, len(ordered)))
+    orders = np.bincount(block, weights=_factorial(often.astype(np.float64)), minlength=blocks)
+    return np.bincount(block, minlength=blocks).astype(np.float64), np.asarray(orders, np.float64)
 
 
 def sorted_set(values: Ints) -> Ints:
@@ -217,7 +268,12 @@ def sorted_set(values: Ints) -> Ints:
 
 def _choices(of: Floats, taken: Floats) -> Floats:
     """log2 of the binomial coefficient."""
-    bits: Floats = (gammaln(of + 1) - gammaln(taken + 1) - gammaln(of - taken + 1)) / np.log(2)
+    return _factorial(of) - _factorial(taken) - _factorial(of - taken)
+
+
+def _factorial(of: Floats) -> Floats:
+    """log2 of the factorial."""
+    bits: Floats = gammaln(of + 1) / np.log(2)
     return bits
 
 

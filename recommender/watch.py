@@ -37,6 +37,7 @@ from recommender.meaning import Meaning, meaning
 from recommender.mesh import Mesh, mesh_of
 from recommender.needs import Asked
 from recommender.objects import read_inventory
+from recommender.warehouse import WarehouseError, read_edges
 from recommender.window import Window, window
 
 _LONGEST_NAME, _DNS_NAME = 253, re.compile(r"[a-z0-9_]([-a-z0-9_]*\.)+[a-z0-9][-a-z0-9]*")
@@ -102,8 +103,9 @@ def watch(
     """Read the store's flows of one cluster as edges.
 
     Args:
-        store: what `ingest` wrote.
-        inventory: paths of Kubernetes objects; none for what the flows tell.
+        store: what `ingest` wrote; or a Parquet file of edges (see `warehouse.read_edges`), which
+            tells nothing of nodes, gaps and names.
+        inventory: paths of Kubernetes objects; none for what the flows of a store tell.
         cluster: where the store holds several.
         audited: take traffic that policy would have denied (audit mode) as wanted.
         decisions: of people, which come before all else.
@@ -115,13 +117,15 @@ def watch(
         StoreError: no store, one with a damaged file, or several clusters and none named.
         MemoryShort: the engine has too little memory for the flows.
         InventoryError: an inventory path cannot be read.
+        WarehouseError: the file is none of edges, or no inventory is given with it.
     """
     known = read_inventory(inventory) if inventory else None
+    is_file = Path(store).is_file()
 
     def read(chosen: str, parts: Parts, backend: ibis.BaseBackend) -> _Folded:
         return _folded(chosen, known, parts, backend)
 
-    folded = _reading(store, cluster, read, engine)
+    folded = _given(store, cluster, known) if is_file else _reading(store, cluster, read, engine)
     found = meaning(
         folded.hourly, folded.inventory, audited=audited, decisions=decisions, in_force=in_force
     )
@@ -131,7 +135,7 @@ def watch(
         from_flows=known is None,
         hourly=folded.hourly,
         reports=folded.reports,
-        gaps=open_store(store).gaps().to_pylist(),
+        gaps=() if is_file else open_store(store).gaps().to_pylist(),
         names=folded.names,
         asked=folded.asked,
         mesh=folded.mesh,
@@ -222,6 +226,19 @@ def _folded(
     names = _addresses_of_names(fetch(parts("names"), backend))
     asked = _asked(fetch(asked_names_of(parts("asked"), ends), backend))
     return _Folded(chosen, objects, hourly, reports, names, asked, mesh_of(sighted, who))
+
+
+def _given(path: str | Path, cluster: str | None, known: Inventory | None) -> _Folded:
+    """A file of edges in the place of a store."""
+    if known is None:
+        raise WarehouseError(
+            f"{path}: edges tell no labels; give the cluster's objects with --inventory"
+        )
+    hourly = read_edges(Path(path), cluster)
+    reports = pd.DataFrame({"node": [], "hour": []}).astype(
+        {"node": "string[pyarrow]", "hour": hourly["hour"].dtype}
+    )
+    return _Folded(str(hourly["cluster"].iloc[0]), known, hourly, reports, {}, {}, Mesh())
 
 
 def window_of(watched: Watched, thresholds: Thresholds | None = None) -> Window:

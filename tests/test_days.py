@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -207,7 +208,7 @@ def test_a_changed_expression_is_not_answered_by_what_an_older_one_kept(
     load([str(CALICO)], store, workers=1)
     watch(store)
     part = PARTS["servers"]
-    changed = recommender.days.Part("none", lambda flows: part.of(flows.limit(0)), part.over)
+    changed = replace(part, of=lambda flows: part.of(flows.limit(0)))
     monkeypatch.setattr(recommender.days, "PARTS", {**PARTS, "servers": changed})
     with connected(DUCKDB) as backend:
         found = parts(open_store(store), "default", backend)

@@ -24,6 +24,7 @@ HOMES = {
         "recommender.edges",
         "recommender.engines",
         "recommender.days",
+        "recommender.warehouse",
         "recommender.watch",
     ),
     "duckdb": ("recommender.engines",),

@@ -295,3 +295,40 @@ def test_a_larger_score_is_more_suspicious() -> None:
 def test_no_wanted_edge_is_no_trouble() -> None:
     found = Traffic().add("a/b", "c/d", 1, [0], class_="ignored").judged()
     assert found["pattern"].isna().all()
+
+
+def replicas(clients: int, servers: int, lacking: int = 0) -> Traffic:
+    """Clients that call a server of their own steadily, but for those that lack it."""
+    traffic = shop()
+    for i in range(clients):
+        traffic.add(f"shop/w{i}", "shop/cart", 80, range(WEEKS))
+        if i >= lacking:
+            traffic.add(f"shop/w{i}", f"shop/s{i % servers}", 6379, range(WEEKS))
+    return traffic
+
+
+def as_roles(clients: int, servers: int) -> dict[str, int]:
+    return {f"shop/w{i}": 1 for i in range(clients)} | {f"shop/s{i}": 2 for i in range(servers)}
+
+
+@pytest.mark.parametrize(("lacking", "class_"), [(1, "wanted"), (6, "review")])
+def test_a_role_of_two_minds_vouches_for_no_member_that_never_did_it(
+    lacking: int, class_: str
+) -> None:
+    traffic = replicas(24, 24, lacking).add("shop/w0", "shop/s23", 6379, [200])
+    assert last(traffic.judged(as_roles(24, 24)))[0] == class_
+
+
+@pytest.mark.parametrize(("servers", "class_"), [(3, "review"), (12, "wanted")])
+def test_a_few_servers_of_a_role_do_not_vouch_for_one_more(servers: int, class_: str) -> None:
+    traffic = replicas(24, servers - 1).add("shop/w0", f"shop/s{servers - 1}", 6379, [200])
+    assert last(traffic.judged(as_roles(24, servers)))[0] == class_
+
+
+def test_beacons_to_addresses_of_their_own_do_not_speak_for_each_other() -> None:
+    traffic = shop()
+    for i in range(2):
+        traffic.add(f"shop/w{i}", f"203.0.113.{i}", 443, range(60))
+    apart = traffic.judged({"shop/w0": 1, "shop/w1": 1})["score"].iloc[-1]
+    together = traffic.add("shop/w0", "203.0.113.1", 443, range(60))
+    assert together.judged({"shop/w0": 1, "shop/w1": 1})["score"].iloc[-2] < apart

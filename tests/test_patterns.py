@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -139,21 +140,42 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
     blocks: dict[tuple[int, int, int], set[tuple[int, int]]] = {}
     for c, s, p in zip(found.client, found.server, found.port, strict=True):
         blocks.setdefault((int(labels[c]), int(labels[s]), int(p)), set()).add((int(c), int(s)))
-    bits = 0.0
+    total = 0.0
     for (r, s, p), pairs in blocks.items():
+        bits = 0.0
         clients, servers = {c for c, _ in pairs}, {s for _, s in pairs}
         for n, k in (
             (int((labels == r).sum()), len(clients)),
             (int((labels == s).sum()), len(servers)),
-            (len(clients) * len(servers), len(pairs)),
         ):
             bits += math.log2(n) + math.log2(math.comb(n, k))
+        ways = Fraction(math.factorial(len(pairs)))
+        for end, taking in enumerate((clients, servers)):
+            ways *= math.comb(len(pairs) - 1, len(taking) - 1)
+            for one in taking:
+                ways /= math.factorial(sum(pair[end] == one for pair in pairs))
+        size = len(clients) * len(servers)
+        bits += math.log2(size) + 1 + math.log2(min(math.comb(size, len(pairs)), ways))
         calls_of = list(zip(found.client, found.server, found.port, strict=True))
         asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
         asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
         usual = max(asked + asking)
         bits += math.log2(count) - math.log2(usual / len(found))
-    assert description_length(found, labels) == pytest.approx(bits)
+        apart = 2 * math.log2(len(found.ends)) + math.log2(len(found.ports))
+        total += min(bits, apart * len(pairs))
+    assert description_length(found, labels) == pytest.approx(total)
+
+
+def test_calls_to_a_server_of_ones_own_cost_fewer_bits_than_as_many_pairs_at_will() -> None:
+    found = calls(*((f"web{i:02}", f"api{i:02}", "TCP 80") for i in range(40)))
+    labels = np.array([end.startswith("web") for end in found.ends]).astype(int)
+    assert description_length(found, labels) < math.log2(math.comb(40 * 40, 40)) - 40
+
+
+def test_ends_that_no_role_explains_are_each_alone() -> None:
+    found = refined(calls(*tenants(20), ("ci/a", "ci/b", "TCP 1"), ("ci/c", "ci/d", "TCP 2")))
+    alone = {role.members for role in found.catalogue if len(role.members) == 1}
+    assert {("ci/a",), ("ci/b",), ("ci/c",), ("ci/d",)} <= alone
 
 
 @settings(max_examples=40, deadline=None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     short_help="Replay the logs: what would these policies deny.",
 )
 @click.argument("policies", nargs=-1, required=True, metavar="POLICIES...")
-@options.store
+@options.watched
 @options.inventory
 @click.option(
     "--since",

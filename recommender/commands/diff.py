@@ -23,7 +23,11 @@ _MOST = 40
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @options.inventory
-@click.option("--store", metavar="STORE", help="Judge the observed flows of this store by both.")
+@click.option(
+    "--store",
+    metavar="STORE",
+    help="Judge the observed flows of this store, or of a Parquet file of edges, by both.",
+)
 @options.cluster
 @options.by
 @options.judging

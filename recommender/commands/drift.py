@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER"
 )
-@options.store
+@options.watched
 @options.inventory
 @options.cluster
 @options.decisions

@@ -19,20 +19,36 @@ if TYPE_CHECKING:
     "--inventory data/samples/inventory.yaml",
     short_help="Show who talks to whom.",
 )
-@options.store
+@click.option("--store", metavar="STORE", help="The flow store that `ingest` wrote.")
 @options.inventory
 @options.cluster
 @options.engine
 @click.option("--hourly", is_flag=True, help="One row an hour, without classes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File for -o parquet.")
+@click.option(
+    "--sql",
+    type=click.Choice(["clickhouse", "trino"]),
+    help="In place of --store: print the SQL that gives the same edges where flows already lie in "
+    "a warehouse, and the tables that it reads.",
+)
+@click.option(
+    "--ends-of",
+    "mentioned",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="In place of --store: write the table `ends` that this SQL reads to --out, from the "
+    "answers to its first SELECTs.",
+)
 @options.output("text", "json", "csv", "parquet")
 def command(
-    store: str,
+    store: str | None,
     inventory: tuple[str, ...],
     cluster: str | None,
     engine: str,
     hourly: bool,
     out: Path | None,
+    sql: str | None,
+    mentioned: Path | None,
     output: str,
 ) -> None:
     """Show who talks to whom: clients, servers, server ports, and each edge's class.
@@ -42,6 +58,17 @@ def command(
     """
     from recommender.watch import watch
 
+    if sum(given is not None for given in (store, sql, mentioned)) != 1:
+        raise click.UsageError("give one of --store STORE, --sql WAREHOUSE and --ends-of FOLDER")
+    if sql is not None:
+        from recommender.warehouse import script
+
+        click.echo(script(sql), nl=False)
+        return
+    if mentioned is not None:
+        _write_ends(mentioned, inventory, out)
+        return
+    assert store is not None
     if output == "parquet" and out is None:
         raise click.UsageError("-o parquet needs --out FILE")
     with progress.waiting("reading the store"):
@@ -54,6 +81,19 @@ def command(
         options.say("the store holds no edge; ingest a log with flows first")
         sys.exit(3)
     _write(table, output, out)
+
+
+def _write_ends(mentioned: Path, inventory: tuple[str, ...], out: Path | None) -> None:
+    """The table of ends for a warehouse."""
+    from recommender.objects import read_inventory
+    from recommender.warehouse import ends_of
+
+    if out is None:
+        raise click.UsageError("--ends-of needs --out FILE")
+    known = read_inventory(inventory) if inventory else None
+    if known is not None:
+        options.say_problems(known)
+    ends_of(mentioned, known).to_pandas().to_parquet(out, index=False)
 
 
 FROM_FLOWS = (

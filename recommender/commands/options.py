@@ -27,6 +27,28 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 store = click.option(
     "--store", required=True, metavar="STORE", help="The flow store that `ingest` wrote."
 )
+
+
+def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--store`, or `--edges` in its place: either is `store`, as `watch.watch` takes it."""
+
+    @click.option("--store", metavar="STORE", help="The flow store that `ingest` wrote.")
+    @click.option(
+        "--edges",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="In place of --store: a Parquet file of edges, as `edges --hourly -o parquet` writes "
+        "it, or a warehouse by what `edges --sql` prints.",
+    )
+    @functools.wraps(function)
+    def wrapped(store: str | None, edges: str | None, **rest: Any) -> Any:
+        if (store is None) == (edges is None):
+            raise click.UsageError("give one of --store STORE and --edges FILE")
+        return function(store=store or edges, **rest)
+
+    return wrapped
+
+
 inventory = click.option(
     "--inventory",
     multiple=True,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--inventory data/samples/inventory.yaml",
     short_help="Show roles, odd edges, and whether it was watched long enough.",
 )
-@options.store
+@options.watched
 @options.inventory
 @options.cluster
 @options.decisions

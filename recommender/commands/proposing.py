@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recommender.recommend import Recommendation
 
 _OPTIONS = (
-    options.store,
+    options.watched,
     options.inventory,
     options.form,
     click.option(

@@ -33,7 +33,7 @@ _MARK = "<!-- flowpolicy review -->"
     metavar="FOLDER",
     help="Folder of policies inside the repository.",
 )
-@options.store
+@options.watched
 @options.inventory
 @options.cluster
 @options.decisions

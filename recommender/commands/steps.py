@@ -21,7 +21,7 @@ _ORDER = (
     *("ingest", "compact", "snapshot", "recommend", "check", "drift", "diff", "report", "suggest"),
 )
 _SHARED = ("store", "cluster", "inventory", "decisions", "engine")  # given once, for every step
-_NOT_HERE = frozenset({"help", "output", "follow", "every"})
+_NOT_HERE = frozenset({"help", "output", "follow", "every", "edges"})
 _TEXT: dict[str, Any] = {"type": "string"}
 
 

@@ -1,0 +1,285 @@
+"""How time and memory grow with lines, flows and workloads; writes benchmarks/RESULTS.md.
+
+    python -m benchmarks.scale [--lines 1 10 100] [--flows 1 10 100] [--workloads 100 1000 10000]
+        [--spark spark://HOST:PORT] [--memory 1GiB] [--folder DIR] [--out FILE]
+
+Lines and flows are in millions. Without options a run of a quarter of an hour: 0.1 and 0.3 million
+lines, 1, 3 and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of its own;
+peak memory is that of the process and all below it at one moment, with what they share counted
+once, so of Spark it is the driver's alone. Logs are made as they are read; what a step reads
+is made outside its time. Growth is n^k, k by least squares over the logarithms; the knee is the
+first size to which it grew faster than n^1.2 from the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import big_cluster
+
+from benchmarks.ingest import memory_mib, tree, write_log
+from benchmarks.made_flows import DAYS, fill
+
+ROOT = Path(__file__).parents[1]
+LINES, FLOWS, WORKLOADS = (0.1, 0.3), (1.0, 3.0, 10.0), (100, 300, 1000)
+_STEEP = 1.2
+_CHUNK = 100_000  # lines of a made log that are repeated at other hours
+_PACKAGES = ("duckdb", "ibis-framework", "pyarrow", "pandas", "numpy", "msgspec", "pyspark")
+_CALLS = 20  # of each workload
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process took: seconds by the clock and of the processor, MiB at its peak."""
+
+    size: float
+    seconds: float
+    cpu: float
+    mib: float
+
+
+def measured(
+    size: float, command: Sequence[str], feed: Callable[[], Iterator[bytes]] | None
+) -> Run:
+    """Run a command to its end; fails where it does."""
+    before, started, peak = os.times(), time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as said:
+        given = subprocess.PIPE if feed else subprocess.DEVNULL
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=given, stdout=subprocess.DEVNULL, stderr=said
+        )
+        pieces = feed() if feed else iter(())
+        while process.poll() is None:
+            with suppress(OSError, ValueError, IndexError):  # one that has just ended
+                peak = max(peak, sum(map(memory_mib, tree(str(process.pid)))))
+            piece = next(pieces, None)
+            if process.stdin and piece:
+                process.stdin.write(piece)
+            elif process.stdin:
+                process.stdin.close()
+                process.stdin = None
+            else:
+                time.sleep(0.05)
+        if process.returncode not in (0, 10):
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)}: {said.read().decode()[-2000:]}")
+    after = os.times()
+    cpu = after.children_user + after.children_system
+    cpu -= before.children_user + before.children_system
+    return Run(size, time.perf_counter() - started, cpu, peak)
+
+
+def ours(*words: str) -> list[str]:
+    """A command of flowpolicy."""
+    return [sys.executable, "-m", "recommender.cli", *words]
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+def ingest(folder: Path, millions: float) -> dict[str, Run]:
+    """Lines as an exporter writes them, from standard input, into a new store."""
+    base, store = folder / "base.jsonl", folder / "ingested"
+    if not base.exists():
+        write_log(base, _CHUNK, 0.0, 7)
+    text, count = base.read_bytes(), int(millions * 1e6)
+
+    def feed() -> Iterator[bytes]:
+        for number in range(count // _CHUNK):
+            # The log is of two minutes: moved to another hour and day, all its lines are new ones.
+            day, hour = 2 + number // 24 % 28, number % 24
+            month = 3 + number // (24 * 28)
+            moved = text.replace(b"2026-03-02T08:", b"2026-%02d-%02dT%02d:" % (month, day, hour))
+            for first in range(0, len(moved), 1 << 20):
+                yield moved[first : first + (1 << 20)]
+
+    shutil.rmtree(store, ignore_errors=True)
+    words = ("ingest", "-", "--format", "hubble", "--store", str(store))
+    run = measured(count, ours(*words), feed)
+    shutil.rmtree(store)
+    return {"ingest": run}
+
+
+def folds(folder: Path, millions: float, memory: str, spark: str | None) -> dict[str, Run]:
+    """Flows of ten days folded into edges: by flowpolicy, SQL, Spark, and day by day."""
+    store, count = folder / "flows", int(millions * 1e6)
+    shutil.rmtree(store, ignore_errors=True)
+    fill(store, count)
+
+    def fold(how: str, *more: str) -> Run:
+        command = [sys.executable, "-m", "benchmarks.fold", how, str(store), *more]
+        return measured(count, command, None)
+
+    limit = ("--memory", memory)
+    found = {
+        f"edges, DuckDB within {memory}": fold("flowpolicy", *limit),
+        f"the same counts in plain SQL, DuckDB within {memory}": fold("sql", *limit),
+        "all that commands ask, nothing kept": fold("days", *limit),
+        "all that commands ask, every day kept": fold("days", *limit),
+    }
+    fill(store, count // DAYS, days=1, first=DAYS)
+    found["all that commands ask, one day of eleven new"] = fold("days", *limit)
+    if spark:
+        found["edges, Spark"] = fold("flowpolicy", "--engine", spark)
+    shutil.rmtree(store)
+    return found
+
+
+def judged(folder: Path, workloads: int) -> dict[str, Run]:
+    """Recommend, diff and report over a cluster with 20 calls a workload, on three days."""
+    here = folder / f"cluster-{workloads}"
+    here.mkdir()
+    namespaces = max(workloads // 20, 1)
+    log, inventory = big_cluster.write(here, workloads, namespaces, _CALLS * workloads)
+    store, out = here / "store", here / "policies"
+    measured(workloads, ours("ingest", str(log), "--store", str(store)), None)
+    log.unlink()
+    given = ("--store", str(store), "--inventory", str(inventory))
+    found = {"recommend": measured(workloads, ours("recommend", *given, "--out", str(out)), None)}
+    # What is in force lacks one namespace's policies.
+    old = here / "old"
+    shutil.copytree(out, old)
+    shutil.rmtree(next(path for path in sorted(old.iterdir()) if path.is_dir()))
+    found["diff"] = measured(workloads, ours("diff", str(old), str(out), *given), None)
+    page = str(here / "report.html")
+    found["report"] = measured(workloads, ours("report", *given, "--out", page), None)
+    shutil.rmtree(here)
+    return found
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def growth(runs: Sequence[Run], value: Callable[[Run], float]) -> float | None:
+    """The k of n^k, by least squares over logarithms; None of fewer than two sizes."""
+    points = [(math.log(run.size), math.log(max(value(run), 1e-3))) for run in runs]
+    if len(points) < 2:
+        return None
+    x, y = (sum(column) / len(points) for column in zip(*points, strict=True))
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+
+
+def knee(runs: Sequence[Run], value: Callable[[Run], float]) -> float | None:
+    """The first size to which it grew faster than n^1.2 from the one before, if any."""
+    for one, other in pairwise(runs):
+        step = growth([one, other], value)
+        if step is not None and step > _STEEP:
+            return other.size
+    return None
+
+
+def table(title: str, unit: str, steps: dict[str, list[Run]]) -> Iterator[str]:
+    """One section: a row for each step and size, and the growth of each step."""
+    yield f"\n## {title}\n"
+    yield f"| step | {unit} | seconds | processor s | peak MiB |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for name, runs in steps.items():
+        for r in runs:
+            yield f"| {name} | {r.size:,.0f} | {r.seconds:.1f} | {r.cpu:.1f} | {r.mib:,.0f} |"
+    yield ""
+    yield "| step | processor time grows as | steeper than n^1.2 from | memory grows as |"
+    yield "| --- | --- | --- | --- |"
+    for name, runs in steps.items():
+        steep = knee(runs, lambda run: run.cpu)
+        said = "no size run" if steep is None else f"{steep:,.0f} {unit}"
+        powers = (growth(runs, lambda run: run.cpu), growth(runs, lambda run: run.mib))
+        time_, memory = ("one size run" if k is None else f"n^{k:.2f}" for k in powers)
+        yield f"| {name} | {time_} | {said} | {memory} |"
+
+
+def machine() -> Iterator[str]:
+    """What it was measured on."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield f"- {os.cpu_count()} × {cpu}, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+    known = []
+    for name in _PACKAGES:
+        with suppress(ImportError):
+            known.append(f"{name} {version(name)}")
+    yield f"- Python {platform.python_version()}, {', '.join(known)}"
+
+
+def written(sections: Sequence[Iterator[str]]) -> str:
+    """The page."""
+    now = f"{datetime.now(UTC):%Y-%m-%d}"
+    lines = [
+        "# How it grows\n",
+        f"Written by `python -m benchmarks.scale` on {now}; do not edit. How each figure is taken",
+        "is said at the head of that file. Sizes that are not listed were not run.\n",
+        *machine(),
+    ]
+    for section in sections:
+        lines += section
+    return "\n".join(lines) + "\n"
+
+
+def ratio(steps: dict[str, list[Run]]) -> Iterator[str]:
+    """Flowpolicy's fold against plain SQL."""
+    names = [name for name in steps if "DuckDB" in name]
+    yield "\nFlowpolicy's fold against the same counts in plain SQL:\n"
+    for one, other in zip(*(steps[name] for name in names), strict=True):
+        clock, cpu = one.seconds / other.seconds, one.cpu / other.cpu
+        yield f"- {one.size:,.0f} flows: {clock:.2f} by the clock, {cpu:.2f} of processor time"
+
+
+def gathered(
+    sizes: Sequence[float], step: Callable[[float], dict[str, Run]]
+) -> dict[str, list[Run]]:
+    """The runs of each step, by size."""
+    found: dict[str, list[Run]] = {}
+    for size in sorted(sizes):
+        for name, run in step(size).items():
+            print(f"{name}: {run}", file=sys.stderr, flush=True)
+            found.setdefault(name, []).append(run)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--lines", type=float, nargs="*", default=LINES, help="in millions")
+    parser.add_argument("--flows", type=float, nargs="*", default=FLOWS, help="in millions")
+    parser.add_argument("--workloads", type=int, nargs="*", default=WORKLOADS)
+    parser.add_argument("--memory", default="1GiB", help="of DuckDB")
+    parser.add_argument("--spark", metavar="spark://HOST:PORT", help="fold on this cluster too")
+    parser.add_argument("--folder", type=Path, help="where stores are made; a temporary one")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        lines = gathered(given.lines, lambda size: ingest(folder, size))
+        flows = gathered(given.flows, lambda size: folds(folder, size, given.memory, given.spark))
+        clusters = gathered(given.workloads, lambda size: judged(folder, int(size)))
+    sections = [
+        table("Lines into a store", "lines", lines),
+        table("Flows into edges", "flows", flows),
+        ratio(flows) if flows else iter(()),
+        table("Edges into policies", "workloads", clusters),
+    ]
+    given.out.write_text(written(sections))
+
+
+if __name__ == "__main__":
+    main()
