@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,8 +56,10 @@ def connected(engine: str) -> Iterator[ibis.BaseBackend]:
             temp_directory=spilled,
         )
         try:
-            # Or it would draw one on standard output, where the answer goes.
-            backend.con.execute("SET enable_progress_bar = false")
+            # Or it would draw one on standard output, where the answer goes. A notebook without
+            # ipywidgets has none, and there the setting is refused.
+            with suppress(duckdb.InvalidInputException):
+                backend.con.execute("SET enable_progress_bar = false")
             yield backend
         except duckdb.OutOfMemoryException as error:
             raise MemoryShort(
