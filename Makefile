@@ -93,6 +93,7 @@ bench: $(VENV)/.dev $(RIVALS)/.made  ## Benchmarks: ratios against the named riv
 	$(BIN)/python -m benchmarks.evaluate
 	$(BIN)/python -m benchmarks.patterns
 	$(BIN)/python -m benchmarks.rivals
+	$(BIN)/python -m benchmarks.scale
 
 lock: $(VENV)/.dev  ## Pin the newest allowed versions in constraints.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

@@ -9,6 +9,7 @@ in between is completed by the next run of `ingest` or `compact`.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -179,4 +180,8 @@ def _remove_before(store: Store, first: date) -> int:
             last = newest or datetime.fromtimestamp(written, UTC).date().isoformat()
             if last < first.isoformat():
                 store.remove(f"{folder}/{name}")
+    # What edges are made of tells of those days as much as their flows do.
+    for kept in (store.path / "edges").glob("cluster=*/day=*"):
+        if kept.name < f"day={first}":
+            shutil.rmtree(kept, ignore_errors=True)
     return len(days)

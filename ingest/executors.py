@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import pickle
 import socket
-import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ import pyarrow as pa
 
 from ingest.blocks import Outcome, Task, read_block
 from ingest.errors import FlowpolicyError, SparkError, StoreError
-from ingest.files import drop_aside
 from ingest.places import is_remote
 from ingest.store import open_store
 
@@ -30,22 +28,17 @@ _BLOCKS_PER_CORE = 8  # of one job; all of them are done before the next job beg
 _CARRIED = 256 << 20  # bytes that this process read (compressed, a stream) and sends with one job
 
 
-def spark_outcomes(tasks: Iterator[Task], session: SparkSession) -> Iterator[tuple[Task, Outcome]]:
+def spark_outcomes(
+    tasks: Iterator[Task], session: SparkSession
+) -> Generator[tuple[Task, Outcome], None, None]:
     """Each task with its outcome, in the order in which they were given.
 
     Raises:
         FlowpolicyError: as `read_block`, or an executor does not have the folder of the store.
     """
-    run = uuid.uuid4().hex
     most = _BLOCKS_PER_CORE * session.sparkContext.defaultParallelism
-    stores = set()
-    try:
-        for job in _jobs(tasks, most):
-            stores |= {task.store for task in job}
-            yield from zip(job, _done([_sent(task, run) for task in job], session), strict=True)
-    finally:
-        for store in stores:
-            drop_aside(store, run)
+    for job in _jobs(tasks, most):
+        yield from zip(job, _done(list(map(_sent, job)), session), strict=True)
 
 
 def _jobs(tasks: Iterator[Task], most: int) -> Iterator[list[Task]]:
@@ -63,12 +56,12 @@ def _jobs(tasks: Iterator[Task], most: int) -> Iterator[list[Task]]:
         yield job
 
 
-def _sent(task: Task, run: str) -> bytes:
+def _sent(task: Task) -> bytes:
     """The task for another process, which has another working folder."""
     store = task.store if is_remote(task.store) else task.store.resolve()
     is_plain = task.block.data is None and not task.block.too_long
     source = str(Path(task.source).resolve()) if is_plain else task.source
-    return pickle.dumps(replace(task, store=store, source=source, aside=run))
+    return pickle.dumps(replace(task, store=store, source=source))
 
 
 def _done(tasks: list[bytes], session: SparkSession) -> Iterator[Outcome]:

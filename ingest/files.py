@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,15 @@ def write_aside(store: Path, data: bytes | pa.Buffer, folder: str = "") -> Path:
     return aside
 
 
-def drop_aside(store: Path, folder: str) -> None:
-    """Remove what was written aside in a folder and never put in its place."""
-    if filesystem(store) is None:
-        shutil.rmtree(store / "tmp" / folder, ignore_errors=True)
+@contextmanager
+def asides(store: Path) -> Iterator[str]:
+    """A folder for `write_aside`; what was never put in its place is removed with it."""
+    folder = uuid.uuid4().hex
+    try:
+        yield folder
+    finally:
+        if filesystem(store) is None:
+            shutil.rmtree(store / "tmp" / folder, ignore_errors=True)
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

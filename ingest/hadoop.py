@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ingest.errors import SourceError
 from ingest.sources import Source, reopened
+from ingest.spark import reading
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -20,20 +21,22 @@ def hadoop_sources(name: str, session: SparkSession) -> tuple[list[Source], list
     """The sources behind a file, folder or glob of Hadoop; and what was left out, as sentences.
 
     Raises:
-        SourceError: there is none.
-        SparkError: Hadoop can't read there.
+        SourceError: there is none, or Hadoop can't read there.
     """
     found, others = [], 0
-    for path, opened in _files(name, session):
-        source = reopened(path, opened)
-        if source.format is not None:
-            found.append(source)
-        elif not source.is_empty:
-            others += 1
+    with reading(name):
+        for path, opened in _files(name, session):
+            source = reopened(path, opened)
+            if source.format is not None:
+                found.append(source)
+            elif not source.is_empty:
+                others += 1
     if not found and not others:
         raise SourceError(f"{name}: no such file, folder or glob; check the name.")
-    say = "1 file looks" if others == 1 else f"{others} files look"
-    return found, [f"{name}: {say} like no flow log and were left out."] if others else []
+    say = "1 file looks like no flow log and was"
+    if others > 1:
+        say = f"{others} files look like no flow log and were"
+    return found, [f"{name}: {say} left out."] if others else []
 
 
 def _files(name: str, session: SparkSession) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:

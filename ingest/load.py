@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.blocks import Outcome, State, Task, as_store_error, read_block
 from ingest.compact import recording, writing
 from ingest.errors import SourceError
+from ingest.files import asides
 from ingest.formats import FORMATS
 from ingest.records import BlockRecord
 from ingest.sources import Elsewhere, Source, expand
 from ingest.store import Store, create_store
 from ingest.workers import outcomes
 
-_Reader = Callable[[Iterator[Task]], Iterator[tuple[Task, Outcome]]]
+_Reader = Callable[[Iterator[Task]], Generator[tuple[Task, Outcome], None, None]]
 Seen = Callable[[int, int, BlockRecord], None]
 
 
@@ -139,12 +140,14 @@ def load(
         tallies = [_Tally() for _ in found]
         total = None if any(s.size is None for s in found) else sum(s.size or 0 for s in found)
         done = 0
-        with writing(target):
-            for task, outcome in read(_tasks(found, formats, target.path, cluster)):
-                _record(target, task, outcome, tallies[task.number], seen)
-                done += task.block.length
-                if progress is not None:
-                    progress(_progress(done, total, tallies))
+        with writing(target), asides(target.path) as aside:
+            tasks = _tasks(found, formats, target.path, cluster, aside)
+            with closing(read(tasks)) as outcomes_of:
+                for task, outcome in outcomes_of:
+                    _record(target, task, outcome, tallies[task.number], seen)
+                    done += task.block.length
+                    if progress is not None:
+                        progress(_progress(done, total, tallies))
             with as_store_error(target):
                 _record_sources(target, found, formats, tallies)
     return Summary(
@@ -232,11 +235,11 @@ def _format_of(source: Source, given: str | None) -> str:
 
 
 def _tasks(
-    sources: list[Source], formats: list[str], store: Path, cluster: str | None
+    sources: list[Source], formats: list[str], store: Path, cluster: str | None, aside: str
 ) -> Iterator[Task]:
     for number, (source, format_) in enumerate(zip(sources, formats, strict=True)):
         for block in source.blocks():
-            yield Task(number, store, source.name, block, format_, cluster)
+            yield Task(number, store, source.name, block, format_, cluster, aside)
 
 
 def _progress(done: int, total: int | None, tallies: Sequence[_Tally]) -> Progress:

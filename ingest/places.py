@@ -42,7 +42,10 @@ def place(name: str | Path, trouble: type[FlowpolicyError]) -> Path:
         return Path(name)
     scheme = name.partition("://")[0]
     if scheme not in SCHEMES:
-        raise trouble(f"{name}: not a place that is known; name a path, s3://, gs:// or az://.")
+        raise trouble(
+            f"{name}: not a place that is known; name a path, s3://, gs:// or az://, or read logs "
+            "that lie there with --engine spark://HOST:PORT."
+        )
     try:
         from upath import UPath
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ingest.errors import SparkError
+from ingest.errors import SourceError, SparkError
 from ingest.schema import FLOWS
 from ingest.store import Store
 
@@ -54,22 +54,55 @@ _GLOB = re.compile(r"([\\*?\[\]{},^])")
 def spark_session(master: str) -> Iterator[SparkSession]:
     """A session on the cluster, as long as it is needed.
 
+    Where this process has one open already, it is one beside it, which stays open and as it is.
+
     Args:
         master: `spark://HOST:PORT`.
 
     Raises:
-        SparkError: pyspark or Java is missing, no master answers, or what was asked of the cluster
-            inside failed.
+        SparkError: pyspark or Java is missing, no master answers, a session on another master is
+            open, or what was asked of the cluster inside failed.
     """
     with warnings.catch_warnings():
         # Nothing here goes through pandas on its way to or from Spark.
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
-        session = _opened(master)
+        theirs = _theirs(master)
+        session = _beside(theirs) if theirs else _opened(master)
         try:
             with _as_spark_error(master):
                 yield session
         finally:
-            session.stop()
+            if theirs:
+                theirs.createDataFrame([], "nothing INT")  # makes it the active one again
+            else:
+                session.stop()
+
+
+def _theirs(master: str) -> SparkSession | None:
+    """The session that whoever calls has open, in a notebook say; a process has one cluster."""
+    if sys.modules.get("pyspark") is None:
+        return None
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    context = SparkContext._active_spark_context  # noqa: SLF001 - all else opens one
+    if context is None:
+        return None
+    if context.master != master:
+        raise SparkError(
+            f"{master}: this process has a session on {context.master} open, and Spark takes one "
+            "cluster at a time; stop that session, or name its master."
+        )
+    return SparkSession.builder.getOrCreate()
+
+
+def _beside(theirs: SparkSession) -> SparkSession:
+    """A session on the same cluster with settings and views of its own."""
+    session = theirs.newSession()
+    for name, value in _SETTINGS.items():
+        if name.startswith("spark.sql."):  # the others are the cluster's
+            session.conf.set(name, value)
+    return session
 
 
 def _opened(master: str) -> SparkSession:
@@ -113,12 +146,35 @@ def _as_spark_error(master: str) -> Iterator[None]:
         raise SparkError(f"{master}: {_sentence(error)[:_LONGEST_ERROR]}") from error
 
 
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """While Hadoop, which Spark reads with, is asked for logs: its errors in one sentence.
+
+    Raises:
+        SourceError: Hadoop can't read there.
+    """
+    from py4j.protocol import Py4JError
+
+    try:
+        yield
+    except Py4JError as error:
+        raise SourceError(
+            f"{name}: Hadoop can't read there ({_sentence(error)[:_LONGEST_ERROR]}); check the "
+            "name, and that spark-defaults.conf has the packages and settings of that place."
+        ) from error
+
+
 def _sentence(error: Exception) -> str:
     """What went wrong, without the trace."""
     if "JAVA_GATEWAY_EXITED" in str(error):
         return (
             "Spark needs Java 17 or 21 on this machine and it does not start; install it (Debian: "
             "openjdk-17-jre-headless), or set JAVA_HOME to where it is."
+        )
+    if "stopped SparkContext" in str(error):
+        return (
+            "Spark gave up: what answers there is no master, or it went away; check that the port "
+            "is the master's own (7077 unless set), not that of its web page, and see its log."
         )
     lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
     # Of a trace of Python's the error itself is the last line, of one of Java's the first.
@@ -127,28 +183,24 @@ def _sentence(error: Exception) -> str:
     return f"a worker says {last}" if is_python else lines[0]
 
 
-def view_of(table: pa.Table, name: str) -> None:
-    """Give a table to the open session's cluster, under that name."""
-    from pyspark.sql import SparkSession
-
-    SparkSession.active().createDataFrame(table).createOrReplaceTempView(name)
+def view_of(session: SparkSession, table: pa.Table, name: str) -> None:
+    """Give a table to the session's cluster, under that name."""
+    session.createDataFrame(table).createOrReplaceTempView(name)
 
 
-def view_of_flows(store: Store, name: str) -> pa.Schema:
-    """Let the open session's cluster read FLOWS of a store, under that name.
+def view_of_flows(session: SparkSession, store: Store, name: str) -> pa.Schema:
+    """Let the session's cluster read FLOWS of a store, under that name.
 
     Returns:
         The schema as Spark has it.
     """
-    from pyspark.sql import SparkSession
-
     if store.is_remote:
         raise SparkError(
             f"{store.path}: Spark reads a store that lies in a folder which every worker has at "
             "the same path; copy it there."
         )
     said = ", ".join(f"`{field.name}` {_TYPES[field.type]}" for field in FLOWS)
-    reader = SparkSession.active().read.schema(said)
+    reader = session.read.schema(said)
     base = store.path.resolve()
     files = [_escaped(str(base / file.relative_to(store.path))) for file in store.files]
     frame = reader.option("basePath", f"file://{base}/flows").parquet(*files)

@@ -27,7 +27,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
@@ -363,8 +363,9 @@ def _add_empty_file(folder: Path) -> None:
 def _remove_stale(folder: Path) -> None:
     """Remove what killed runs left; another run may be writing the younger files."""
     for file in folder.iterdir():
-        if file.stat().st_mtime < time.time() - _STALE_SECONDS:
-            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # it was put in its place just now
+            if file.stat().st_mtime < time.time() - _STALE_SECONDS:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def _by_time(tables: Sequence[pa.Table]) -> pa.Table:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
@@ -38,8 +38,10 @@ R = TypeVar("R")
 
 def outcomes(
     tasks: Iterator[T], work: Callable[[T], R], workers: int | None
-) -> Iterator[tuple[T, R]]:
+) -> Generator[tuple[T, R], None, None]:
     """Each task with its outcome, in order; in this process alone where there is little to do.
+
+    Close it where not all are taken: then no process works on the rest any more.
 
     Args:
         tasks: what to do.

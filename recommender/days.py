@@ -34,7 +34,7 @@ from recommender.edges import (
     reports,
     sighted_ends,
 )
-from recommender.engines import DUCKDB, flows_of, saved, table_in
+from recommender.engines import DUCKDB, EngineError, flows_of, saved, table_in
 from recommender.tracked import tracked
 
 Name = Literal["sighted", "calls", "servers", "counts", "reports", "names", "asked"]
@@ -113,8 +113,20 @@ def _by_day(
         else []
     )
     if files:
-        tables.append(table_in(files, backend).cast(_over_flows(name).schema()))
+        tables.append(_table_of_kept(files, backend, name))
     return part.over(ibis.union(*tables) if len(tables) > 1 else tables[0])
+
+
+def _table_of_kept(files: Sequence[Path], backend: ibis.BaseBackend, name: Name) -> ir.Table:
+    """The rows of kept files.
+
+    Raises:
+        EngineError: a file is none of this part, though it has its name.
+    """
+    kept, schema = table_in(files, backend), _over_flows(name).schema()
+    if kept.columns != schema.names:
+        raise EngineError(f"{files[0]}: other columns than {', '.join(schema.names)}")
+    return kept.cast(schema)
 
 
 def _kept(
@@ -127,15 +139,15 @@ def _kept(
 ) -> Path | None:
     """The file with a part of one day, made where there is none; None where it isn't to be kept."""
     stats = _stats(files)
-    if sum(size for _, size, _ in stats) < LEAST:
+    if stats is None or sum(size for _, size, _ in stats) < LEAST:
         return None
     said = blake2b(repr((stats, ibis.to_sql(_over_flows(name), "duckdb"))).encode(), digest_size=16)
     folder = store.path / _FOLDER / day
     place = folder / f"{name}-{said.hexdigest()}.parquet"
-    if place.is_file():
-        return place
-    expression = PARTS[name].of(flows_of(store, cluster, backend, files))
     try:
+        if place.is_file():
+            return place
+        expression = PARTS[name].of(flows_of(store, cluster, backend, files))
         with store.aside() as aside:
             # What was replaced while it was read is not what the name says.
             if not saved(expression, backend, aside) or _stats(files) != stats:
@@ -155,22 +167,24 @@ def _over_flows(name: Name) -> ir.Table:
     return PARTS[name].of(ibis.table(ibis.Schema.from_pyarrow(FLOWS), name="flows"))
 
 
-def _stats(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name, bytes and time in nanoseconds of each file that is there."""
-    found = []
-    for file in files:
-        with suppress(FileNotFoundError):  # it was replaced or joined just now
-            stat = file.stat()
-            found.append((file.name, stat.st_size, stat.st_mtime_ns))
-    return found
+def _stats(files: Sequence[Path]) -> list[tuple[str, int, int]] | None:
+    """Name, bytes and time in nanoseconds of each file; None where one was removed just now."""
+    try:
+        stats = [(file.name, file.stat()) for file in files]
+    except FileNotFoundError:
+        # Without it the day would pass for the one that it was before the file came.
+        return None
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _forget_gone(store: Store, days: Mapping[Path, Sequence[Path]]) -> None:
     """Remove what was kept of days whose flows were removed."""
-    of_cluster = {day.parent for day in days}
-    for folder in [d for one in of_cluster for d in (store.path / _FOLDER / one).glob("day=*")]:
-        if folder.relative_to(store.path / _FOLDER) not in days:
-            rmtree(folder, ignore_errors=True)
+    kept = store.path / _FOLDER
+    with suppress(OSError):  # what somebody else kept need not be for everybody
+        for cluster in {day.parent for day in days}:
+            for folder in (kept / cluster).glob("day=*"):
+                if folder.relative_to(kept) not in days:
+                    rmtree(folder, ignore_errors=True)
 
 
 def forget(store: Store) -> None:

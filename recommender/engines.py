@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 import ibis
@@ -27,6 +28,10 @@ class EngineError(FlowpolicyError):
     """DuckDB could not do what it was asked to."""
 
 
+class MemoryShort(FlowpolicyError):  # noqa: N818 - nothing is wrong with what it reads
+    """DuckDB has too little memory, or too little room on disk beside it."""
+
+
 @contextmanager
 def connected(engine: str) -> Iterator[ibis.BaseBackend]:
     """The engine of that name, as long as it is needed.
@@ -37,6 +42,7 @@ def connected(engine: str) -> Iterator[ibis.BaseBackend]:
     Raises:
         SparkError: the cluster can't do it, or what it needs is missing here.
         EngineError: DuckDB can't do what was asked of it inside.
+        MemoryShort: it has too little memory for that.
     """
     if engine.startswith(SCHEME):
         with spark_session(engine) as session:
@@ -53,6 +59,11 @@ def connected(engine: str) -> Iterator[ibis.BaseBackend]:
             # Or it would draw one on standard output, where the answer goes.
             backend.con.execute("SET enable_progress_bar = false")
             yield backend
+        except duckdb.OutOfMemoryException as error:
+            raise MemoryShort(
+                f"{str(error).splitlines()[0]}; DuckDB takes {MEMORY} of the memory and puts the "
+                f"rest in {spilled}: give it more memory, or by TMPDIR a disk with more room"
+            ) from error
         except duckdb.Error as error:
             raise EngineError(str(error).splitlines()[0]) from error
         finally:
@@ -64,7 +75,7 @@ def flows_of(
 ) -> ir.Table:
     """FLOWS of one cluster: of all the store's files, or with DuckDB of these."""
     if _is_spark(backend):
-        flows = ibis.table(view_of_flows(store, "flows"), name="flows")
+        flows = ibis.table(view_of_flows(_session(backend), store, "flows"), name="flows")
     elif store.is_remote:
         flows = ibis.memtable(store.flows())
     else:
@@ -82,7 +93,7 @@ def table_of(table: pa.Table, backend: ibis.BaseBackend) -> ir.Table:
     """A small table that expressions may join with."""
     name = ibis.util.gen_name("table")
     if _is_spark(backend):
-        view_of(table, name)
+        view_of(_session(backend), table, name)
         return ibis.table(table.schema, name=name)
     # Not a view of the Arrow table: of that DuckDB knows no size, and reads it in one thread.
     backend.con.register(f"{name}_arrow", table)
@@ -116,6 +127,11 @@ def fetch(expression: ir.Table, backend: ibis.BaseBackend) -> pd.DataFrame:
         found = backend.to_pyarrow(expression)
     frame: pd.DataFrame = found.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def _session(backend: ibis.BaseBackend) -> Any:
+    """The session of Spark that `connected` gave it."""
+    return backend._session  # noqa: SLF001 - ibis does not give it back
 
 
 def _is_spark(backend: ibis.BaseBackend) -> bool:

@@ -125,6 +125,8 @@ def _seen(wanted: Sequence[Row], others: Iterable[Row], scope: Scope, basis: Bas
     dns = dns_ports(basis.inventory)
     for row in wanted:
         ends = seen.ends(row)
+        if ends and (row["denied_client"] or row["denied_server"]):
+            seen.shut.add(ends)  # let through at other times, and still denied at some
         plain = row["protocol"] in _PROTOCOLS and row["protocol"] in basis.words.protocols
         if ends and plain and not row["run"] and not is_dns(row, dns):
             seen.rows[*ends, str(row["protocol"]), int(row["port"])] = row

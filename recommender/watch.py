@@ -115,6 +115,7 @@ def watch(
     Raises:
         SparkError: the engine is a cluster of Spark that can't do it.
         StoreError: no store, one with a damaged file, or several clusters and none named.
+        MemoryShort: the engine has too little memory for the flows.
         InventoryError: an inventory path cannot be read.
         WarehouseError: the file is none of edges, or no inventory is given with it.
     """

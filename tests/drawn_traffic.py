@@ -38,6 +38,8 @@ def row(client: str, server: str, protocol: str, port: int, number: int = 1) -> 
         "last_seen": f"2026-02-{1 + number % 9:02}T00:00:00Z",
         "allowed_client": number % 2 == 0,
         "allowed_server": True,
+        "denied_client": 0,
+        "denied_server": 0,
         "class": "wanted",
         "run": None,
     }

@@ -45,21 +45,6 @@ def test_three_shuffles_of_a_log_change_no_byte_of_patterns_and_proposals(log: s
     assert differ == set()
 
 
-def test_a_table_is_written_between_its_marks_only(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    mark = "<!-- roles: written by benchmarks/patterns.py -->\n"
-    page.write_text(f"before\n{mark}| old |\n<!-- end -->\nafter\n")
-    write("roles", ["| new |", "| --- |"], page)
-    assert page.read_text() == f"before\n{mark}| new |\n| --- |\n<!-- end -->\nafter\n"
-
-
-def test_what_a_second_role_does_is_wanted() -> None:
-    made = world("overlapping", 9)
-    assert (made.truth[58], made.second[395]) == (30, 54)
-    assert made.wanted(58, 395, 18)
-    assert not made.wanted(58, 58, 18)
-
-
 def test_growth_is_fitted_and_its_knee_named() -> None:
     runs = [Run(n, n**1.5 / 100, n**1.5 / 100, 100.0) for n in (100, 1000, 10_000)]
     assert growth(runs, lambda run: run.cpu) == pytest.approx(1.5)
@@ -79,3 +64,18 @@ def test_made_flows_are_spread_over_days(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     assert [day.day for day in store.days] == [2, 3, 4]
     assert store.flows().count_rows() == 300
+
+
+def test_a_table_is_written_between_its_marks_only(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    mark = "<!-- roles: written by benchmarks/patterns.py -->\n"
+    page.write_text(f"before\n{mark}| old |\n<!-- end -->\nafter\n")
+    write("roles", ["| new |", "| --- |"], page)
+    assert page.read_text() == f"before\n{mark}| new |\n| --- |\n<!-- end -->\nafter\n"
+
+
+def test_what_a_second_role_does_is_wanted() -> None:
+    made = world("overlapping", 9)
+    assert (made.truth[58], made.second[395]) == (30, 54)
+    assert made.wanted(58, 395, 18)
+    assert not made.wanted(58, 58, 18)

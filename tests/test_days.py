@@ -1,24 +1,30 @@
 """What is kept of each day changes no answer, and only days that changed are read again."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import big_cluster
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import ingest.sources
 import recommender.days
+import recommender.engines
 from ingest.compact import compact
 from ingest.load import load
 from ingest.store import create_store, open_store
 from recommender.days import PARTS, parts
-from recommender.engines import DUCKDB, connected, fetch
+from recommender.engines import DUCKDB, MemoryShort, connected, fetch
 from recommender.watch import Watched, names_seen, watch
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +115,7 @@ def test_days_that_were_removed_are_forgotten(tmp_path: Path) -> None:
     load([str(log)], store, workers=1)
     watch(store)
     compact(create_store(store), keep_days=1, today=date(2026, 3, 5))
+    assert {name.split("/")[1] for name in kept(store)} == {"day=2026-03-05"}
     assert len(watch(store).reports) == 10
     assert {name.split("/")[1] for name in kept(store)} == {"day=2026-03-05"}
 
@@ -125,6 +132,23 @@ def test_a_store_that_cannot_be_written_to_is_read_without(
     assert not kept(store)
 
 
+def test_what_another_user_kept_for_itself_keeps_nobody_from_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    bare = watch(store)
+    stat = Path.stat
+
+    def refused(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if (store / "edges") in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    same(watch(store), bare)
+
+
 def test_a_kept_file_that_is_damaged_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +162,45 @@ def test_a_kept_file_that_is_damaged_is_made_anew(
     same(uncached(store, monkeypatch), bare)
 
 
+def test_a_kept_file_of_other_columns_is_made_anew(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    bare = watch(store)
+    for name in kept(store):
+        pq.write_table(pa.table({"other": [1]}), store / "edges" / name)
+    same(watch(store), bare)
+
+
+def test_a_day_of_which_a_file_is_just_gone_does_not_pass_for_what_it_was_before_it_came(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    watch(store)
+    opened = open_store(store)
+    day, files = next(iter(opened.files_by_day(opened.clusters[0]).items()))
+    with connected(DUCKDB) as backend:
+        kept_of = partial(
+            recommender.days._kept, opened, opened.clusters[0], backend, "counts", day
+        )
+        assert kept_of(files)
+        assert kept_of([*files, files[0].with_name("gone.parquet")]) is None
+
+
+def test_too_little_memory_is_said_and_neither_the_store_nor_what_is_kept_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    load([str(CALICO)], store, workers=1)
+    watch(store)
+    before = kept(store)
+    monkeypatch.setattr(recommender.engines, "MEMORY", "1MB")
+    with pytest.raises(MemoryShort, match=r"Out of Memory.*TMPDIR") as found:
+        uncached(store, monkeypatch)
+    assert "remove" not in str(found.value)
+    assert kept(store) == before
+
+
 def test_a_changed_expression_is_not_answered_by_what_an_older_one_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +208,7 @@ def test_a_changed_expression_is_not_answered_by_what_an_older_one_kept(
     load([str(CALICO)], store, workers=1)
     watch(store)
     part = PARTS["servers"]
-    changed = recommender.days.Part(lambda flows: part.of(flows.limit(0)), part.over)
+    changed = replace(part, of=lambda flows: part.of(flows.limit(0)))
     monkeypatch.setattr(recommender.days, "PARTS", {**PARTS, "servers": changed})
     with connected(DUCKDB) as backend:
         found = parts(open_store(store), "default", backend)

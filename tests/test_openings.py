@@ -77,6 +77,15 @@ def test_a_pair_that_was_held_back_on_any_port_stays_shut() -> None:
     assert opened(FIRST, WORLD, Budget(9), shut=held)[0] == []
 
 
+def test_a_pair_that_was_denied_at_times_and_let_through_at_others_gets_no_further_port() -> None:
+    rows = rows_of([*FIRST, ("shop/Deployment/w2", "bank/Deployment/db", "TCP", 80)])
+    for denied in ("denied_client", "denied_server"):
+        for count in (0, 1):
+            seen = [*rows[:-1], {**rows[-1], denied: count}]
+            new = openings(seen, [], Scope(), basis_of(WORLD), "role", Budget(1))
+            assert [opening(one) for one in new] == ([] if count else [LACKING])
+
+
 def test_a_pair_that_somebody_rejected_stays_shut_be_it_unseen_or_the_rejection_ended() -> None:
     for until in (None, date(2020, 1, 1)):
         decision = Decision("reject", "shop/w2", "*", "ann", "it is old", until=until)

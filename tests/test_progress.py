@@ -103,3 +103,14 @@ def test_what_is_waited_for_is_a_bar_on_a_terminal() -> None:
     )
     assert b"replaying edges" in shown
     assert re.search(rb"\d:\d\d:\d\d.*\d:\d\d:\d\d", shown), shown
+
+
+def test_what_is_written_to_standard_output_under_a_bar_goes_there() -> None:
+    for bar in ("waiting('comparing')", "shown()"):
+        out, shown = on_terminal(
+            "from recommender.commands.progress import shown, waiting\n"
+            f"with {bar}:\n"
+            "    print('the answer')\n"
+        )
+        assert out == b"the answer\n"
+        assert b"the answer" not in shown

@@ -20,11 +20,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from py4j.protocol import Py4JError
 from spark_cluster import Cluster, has_java, spark_cluster
 
 from ingest import sources
 from ingest.errors import SourceError, SparkError
+from ingest.hadoop import hadoop_sources
 from ingest.load import load
+from ingest.spark import _as_spark_error
 from recommender.cli import group
 from recommender.watch import watch
 
@@ -240,6 +243,28 @@ def test_a_task_that_fails_or_runs_twice_puts_each_block_in_place_once(
     assert files_of(store) == files_of(wanted)
 
 
+def test_a_session_that_is_open_already_stays_open_and_as_it_is(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    from pyspark.sql import SparkSession
+
+    store = tmp_path / "store"
+    load([str(SAMPLES / "calico")], store)
+    theirs = SparkSession.builder.master(cluster.url).getOrCreate()
+    try:
+        theirs.conf.set("spark.sql.session.timeZone", "Asia/Kolkata")
+        assert len(watch(store, engine=cluster.url).edges) == len(watch(store).edges)
+        assert SparkSession.active() is theirs
+        assert theirs.range(3).count() == 3
+        assert theirs.conf.get("spark.sql.session.timeZone") == "Asia/Kolkata"
+        assert theirs.catalog.listTables() == []
+        with pytest.raises(SparkError, match=r"a session on spark://\S+ open.*stop that session"):
+            watch(store, engine="spark://127.0.0.1:1")
+        assert theirs.range(3).count() == 3
+    finally:
+        theirs.stop()
+
+
 @pytest.mark.parametrize("words", [["--engine", "sparky"], ["--engine", "spark://h:1", "--follow"]])
 def test_an_engine_that_cannot_do_it_is_refused(words: list[str], tmp_path: Path) -> None:
     store = tmp_path / "store"
@@ -253,6 +278,32 @@ def test_a_master_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
     for place in ("127.0.0.1:1", "[::1]:1,127.0.0.1:1", "nobody"):
         with pytest.raises(SparkError, match=f"{re.escape(place)}: no master of Spark answers"):
             load([str(SAMPLES)], tmp_path / "store", engine=f"spark://{place}")
+
+
+def test_a_port_that_is_no_masters_is_said_in_one_sentence() -> None:
+    # What comes of it after a minute of Spark's own attempts.
+    trace = "Cannot call methods on a stopped SparkContext.\n\tat org.apache.spark.SparkContext"
+    said = r"^spark://h:8080: .*not that of its web page"
+    with pytest.raises(SparkError, match=said) as found, _as_spark_error("spark://h:8080"):
+        raise Py4JError(f"java.lang.IllegalStateException: {trace}")
+    assert "\n" not in str(found.value)
+
+
+def test_where_hadoop_cannot_read_one_sentence_says_so(tmp_path: Path) -> None:
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.builder.master("local[1]").getOrCreate()
+    (tmp_path / "notes.txt").write_text("no log\n")
+    try:
+        for name in ("foo://host/x", "hdfs:///x", "file:///["):
+            with pytest.raises(SourceError, match=r"can't read there \(.+\); check the name") as no:
+                hadoop_sources(name, session)
+            assert str(no.value).startswith(name)
+            assert "\n" not in str(no.value)
+        _, notes = hadoop_sources(f"file://{tmp_path}", session)
+        assert notes == [f"file://{tmp_path}: 1 file looks like no flow log and was left out."]
+    finally:
+        session.stop()
 
 
 def test_without_java_or_pyspark_one_sentence_says_what_is_missing(tmp_path: Path) -> None:

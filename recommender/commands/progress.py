@@ -37,6 +37,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         progress.TextColumn("{task.fields[rate]:,.0f} lines/s  {task.fields[rejects]:,} rejects"),
         progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
+        redirect_stdout=False,  # or an answer would go where the bar is
         transient=True,
     ) as bars:
         bar = bars.add_task("", total=None, rate=0, rejects=0)
@@ -89,6 +90,7 @@ def _steps(what: str) -> Iterator[Listener]:
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
+        redirect_stdout=False,  # or an answer would go where the bar is
         transient=True,
     ) as bars:
         bar = bars.add_task(what, total=None)
