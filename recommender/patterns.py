@@ -3,8 +3,9 @@
 Soft Weisfeiler-Lehman: every end starts in one role; in each round an end is described by what it
 calls and is called by in terms of the roles so far, ends are joined by likeness, and the dendrogram
 is cut where the block model needs the fewest bits. That and a few finer cuts are then bettered end
-by end and role by role (`moves.py`), and the fewest bits win. There is no random state and no
-threshold to guess; sorted input gives the same roles in whatever order the edges came.
+by end and role by role (`moves.py`), crossed with each other, and the fewest bits win. There is no
+random state and no threshold to guess; sorted input gives the same roles in whatever order the
+edges came.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def refined(found: Calls) -> Roles:
     if not len(found):
         return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
     tried = [settled(found, start) for start in (_by_length(found), *_by_height(found))]
-    _, labels = min(tried, key=lambda one: one[0])
+    labels = _crossed(found, tried)
     # Where no role explains anything, none is claimed.
     alone = np.flatnonzero(~explained(found, labels))
     labels[alone] = len(labels) + alone
@@ -128,6 +129,21 @@ def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
         if gained <= _GAIN * bits:
             break
     return fewest, best
+
+
+def _crossed(found: Calls, tried: list[tuple[float, Ints]]) -> Ints:
+    """The grouping of fewest bits, crossed with each other one in turn.
+
+    Searches that got stuck are seldom wrong in the same place: roles become the pieces that both
+    groupings keep together, and these are joined anew.
+    """
+    (fewest, best), *others = sorted(tried, key=lambda one: one[0])
+    for _, other in others if len(found) <= _MOST_SETTLED else ():
+        pieces = relabelled(best * (int(other.max()) + 1) + other)
+        bits, labels = settled(found, joined(found, pieces))
+        if bits < fewest:
+            fewest, best = bits, labels
+    return best
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.worlds import world
 from recommender import patterns
 from recommender.cli import group
 from recommender.edges import WHO
@@ -122,6 +123,21 @@ def test_pods_of_one_name_in_two_clusters_are_two_ends() -> None:
         "west:spare/Deployment/web",
     }
     assert len(found.calls) == 3
+
+
+def test_no_search_of_its_own_beats_the_crossing_of_all() -> None:
+    made = world("Sock Shop", 3, shown=0.9).calls
+    starts = (patterns._by_length(made), *patterns._by_height(made))
+    alone = [description_length(made, patterns.settled(made, start)[1]) for start in starts]
+    assert refined(made).bits < min(alone) - 20
+
+
+def test_crossing_is_left_out_where_there_are_too_many_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patterns, "_MOST_SETTLED", 1)
+    monkeypatch.setattr(patterns, "joined", None)
+    assert refined(calls(*tenants(20))).catalogue
 
 
 small = st.lists(
