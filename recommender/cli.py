@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -68,6 +69,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except FlowpolicyError as error:
             raise click.ClickException(printable(str(error))) from error
+        except BrokenPipeError:
+            # Whoever read has seen enough. What is still to be flushed must go somewhere
+            # (docs.python.org/3/library/signal.html, "Note on SIGPIPE").
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -96,12 +102,8 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command; a closed pipe ends it quietly."""
-    try:
-        group(prog_name="flowpolicy")
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    """Run the command."""
+    group(prog_name="flowpolicy")
 
 
 if __name__ == "__main__":

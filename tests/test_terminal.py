@@ -100,6 +100,20 @@ def test_folding_a_line_loses_no_word(line: str, width: int) -> None:
     assert folded(line, width).split() == line.split()
 
 
+def test_a_reader_that_has_seen_enough_is_no_failure(given: tuple[str, ...]) -> None:
+    words = [sys.executable, "-c", "from recommender.cli import main; main()", "edges", *given]
+    for output in ("text", "csv"):
+        process = subprocess.Popen(
+            [*words, "-o", output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        )
+        with process:
+            assert process.stdout
+            process.stdout.close()
+            assert process.stderr
+            assert b"Traceback" not in process.stderr.read()
+        assert process.returncode == 0
+
+
 def test_no_color_is_honoured(given: tuple[str, ...]) -> None:
     assert "\x1b[1m" in on_terminal("edges", *given)
     shown = on_terminal("edges", *given, NO_COLOR="1")
