@@ -229,6 +229,7 @@ _SPACE_TEXTS = _expression((*_SPACE_KEYS, "kubernetes.io/metadata.name"), (*_SPA
 _PORT_LISTS = st.lists(
     st.sampled_from([80, 53, "8000:8100", "1:1023", "http", "dns"]), min_size=1, max_size=2
 )
+_NAMES = st.lists(st.sampled_from(["http", "dns"]), min_size=1, max_size=2)
 _NUMBERED = st.lists(st.sampled_from([80, 53, "8000:8100"]), min_size=1, max_size=2)
 _ICMP = st.sampled_from([{"type": 8}, {"type": 8, "code": 1}, {"type": 3, "code": 4}])
 
@@ -275,7 +276,8 @@ def _calico_rule(draw: st.DrawFn, direction: str, *, namespaced: bool) -> Object
         if draw(st.booleans()):
             destination["ports"] = draw(_PORT_LISTS)
         if draw(st.integers(0, 3)) == 0:
-            destination["notPorts"] = draw(_PORT_LISTS)
+            by_name = {"http", "dns"} & set(destination.get("ports", ()))
+            destination["notPorts"] = draw(_NAMES if by_name else _PORT_LISTS)
         if draw(st.integers(0, 5)) == 0:
             source[draw(st.sampled_from(["ports", "notPorts"]))] = draw(_NUMBERED)
     if protocol in ("ICMP", "ICMPv6") and draw(st.booleans()):

@@ -165,7 +165,7 @@ def test_logs_are_read_where_hadoop_reads_compressed_or_not(
         assert files_of(store / folder) == files_of(wanted / folder)
     with pytest.raises(SourceError, match="no such file, folder or glob"):
         load([f"file://{logs}/*.none"], store, engine=cluster.url)
-    with pytest.raises(SparkError, match="nonsense"):
+    with pytest.raises(SourceError, match="nonsense"):
         load(["nonsense://host/logs"], store, engine=cluster.url)
 
 
