@@ -176,6 +176,9 @@ def _sentence(error: Exception) -> str:
             "Spark gave up: what answers there is no master, or it went away; check that the port "
             "is the master's own (7077 unless set), not that of its web page, and see its log."
         )
+    # What Spark wraps in its own words ("Exception thrown in awaitResult") says what it was.
+    while (cause := getattr(error, "_cause", None)) is not None and str(cause).strip():
+        error = cause
     lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
     # Of a trace of Python's the error itself is the last line, of one of Java's the first.
     is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)

@@ -27,7 +27,7 @@ from ingest import sources
 from ingest.errors import SourceError, SparkError
 from ingest.hadoop import hadoop_sources
 from ingest.load import load
-from ingest.spark import _as_spark_error
+from ingest.spark import _as_spark_error, _sentence
 from recommender.cli import group
 from recommender.watch import watch
 
@@ -327,3 +327,16 @@ def test_without_java_or_pyspark_one_sentence_says_what_is_missing(tmp_path: Pat
             )
             assert done.returncode == 1
             assert said in done.stderr.splitlines()[-1]
+
+
+def test_an_error_is_told_by_its_first_cause() -> None:
+    class CapturedError(Exception):
+        def __init__(self, text: str, cause: Exception | None = None) -> None:
+            super().__init__(text)
+            self._cause = cause
+
+    memory = CapturedError("java.lang.OutOfMemoryError: Java heap space\n\tat x.y(z)")
+    error = CapturedError(
+        "org.apache.spark.SparkException: Exception thrown in awaitResult:", memory
+    )
+    assert _sentence(error) == "java.lang.OutOfMemoryError: Java heap space"
