@@ -230,5 +230,7 @@ def test_the_demo_works_from_a_wheel_away_from_the_repository(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "site") in done.stdout
     assert "$ flowpolicy report" in done.stdout
+    last = "The policies are in flowpolicy-demo/policies; apply none before you have read them."
+    assert done.stdout.splitlines()[-2:] == ["", last]
     assert (away / "flowpolicy-demo" / "report.html").stat().st_size > 500_000
     assert (away / "flowpolicy-demo" / "policies" / "shop" / "catalog.yaml").exists()

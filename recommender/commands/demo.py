@@ -43,7 +43,8 @@ def command(out: Path, open_: bool) -> None:
             ["report", *given, "--policies", samples / "policies", "--out", report],
         ):
             _run([str(word) for word in words])
-    options.tell(f"\nThe policies are in {policies}; apply none before you have read them.")
+    click.echo()
+    options.tell(f"The policies are in {policies}; apply none before you have read them.")
     if open_:
         click.launch(report.resolve().as_uri())
 
