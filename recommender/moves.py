@@ -1,4 +1,4 @@
-"""Roles bettered: ends moved to the role that they fit best, roles joined where that saves bits."""
+"""Roles bettered: ends moved to the role they fit best, roles joined where that saves bits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csr_array
 
-from recommender.roles import (
-    Calls,
-    Floats,
-    Ints,
-    block_bits,
-    incident,
-    naming,
-    relabelled,
-    sorted_set,
-    tokens,
-)
+from recommender.bits import block_bits, naming
+from recommender.roles import Calls, Floats, Ints, incident, relabelled, sorted_set, tokens
 
 _NEAREST = 4  # roles that each role is tried with
 _LIKE = 0.1  # roles with less in common are not tried
+_LEAST = 1e-6  # bits; less is what sums of floats differ by
 _AT_ONCE = 256  # roles whose shares are held in memory together
 
 
@@ -31,6 +23,21 @@ def moved(found: Calls, labels: Ints) -> Ints:
     its other members with the share among all ends as one member more (Beta-Bernoulli): so in a
     role of one nearly nothing is sure, and what everybody does tells nothing.
     """
+    ends, best, fits = _fits(found, labels)
+    chosen = int(labels.max()) + 1 + np.arange(ends)
+    for first, fit in fits:
+        nearest = fit.argmax(axis=1)
+        height = fit[np.arange(ends), nearest]
+        better = height > best
+        best[better], chosen[better] = height[better], nearest[better] + first
+    return relabelled(chosen)
+
+
+def _fits(found: Calls, labels: Ints) -> tuple[int, Floats, Iterator[tuple[int, Floats]]]:
+    """How many ends there are, how well each fits a role of its own, and the roles that there are.
+
+    The latter a few roles at a time: the first of them, and ends x roles in nats.
+    """
     done = tokens(found, labels).counts
     done.data = np.ones_like(done.data)
     ends, roles = len(labels), int(labels.max()) + 1
@@ -38,21 +45,19 @@ def moved(found: Calls, labels: Ints) -> Ints:
     belongs = csr_array((np.ones(ends), (labels, np.arange(ends))), shape=(roles, ends))
     members = csr_array(belongs @ done)
     everywhere = (np.asarray(done.sum(axis=0)).ravel() + 0.5) / (ends + 1)
-    best = done @ _odds(everywhere) + np.log1p(-everywhere).sum()
-    chosen = roles + np.arange(ends)
-    for first in range(0, roles, _AT_ONCE):
-        span = slice(first, min(first + _AT_ONCE, roles))
-        share = (members[span].toarray() + everywhere) / (size[span, None] + 1)
-        fit = done @ _odds(share).T + np.log1p(-share).sum(axis=1)
-        inside = np.flatnonzero((labels >= span.start) & (labels < span.stop))
-        fit[inside, labels[inside] - first] = _own(
-            done[inside], labels[inside], members[span].toarray(), size, everywhere, first
-        )
-        nearest = fit.argmax(axis=1)
-        height = fit[np.arange(ends), nearest]
-        better = height > best
-        best[better], chosen[better] = height[better], nearest[better] + first
-    return relabelled(chosen)
+
+    def of_roles() -> Iterator[tuple[int, Floats]]:
+        for first in range(0, roles, _AT_ONCE):
+            span = slice(first, min(first + _AT_ONCE, roles))
+            share = (members[span].toarray() + everywhere) / (size[span, None] + 1)
+            fit = done @ _odds(share).T + np.log1p(-share).sum(axis=1)
+            inside = np.flatnonzero((labels >= span.start) & (labels < span.stop))
+            fit[inside, labels[inside] - first] = _own(
+                done[inside], labels[inside], members[span].toarray(), size, everywhere, first
+            )
+            yield first, fit
+
+    return ends, done @ _odds(everywhere) + np.log1p(-everywhere).sum(), of_roles()
 
 
 def _odds(share: Floats) -> Floats:
@@ -75,6 +80,67 @@ def _own(
     fit = fit + np.bincount(row, weights=gain, minlength=len(labels))
     fit[others == 0] = -np.inf
     return fit
+
+
+def placed(found: Calls, labels: Ints) -> Ints:
+    """Ends put one by one into that of the roles they fit nearly as well that saves most bits.
+
+    That is where the pairs tell what the tokens don't: if a client has one server of each role,
+    the server that is left must play the role that is left.
+    """
+    labels = labels.copy()
+    sizes = np.bincount(labels).astype(np.float64)
+    names = naming(found, len(sizes))
+    rows = incident(found, labels)
+    for end, others in _nearly(found, labels):
+        old = int(labels[end])
+        costs = []
+        for role in others:
+            touched = sorted_set(np.concatenate([rows[old], rows[role]]))
+            mine = found.where(touched)
+            before = block_bits(mine, labels, sizes, names[touched])
+            _change(labels, sizes, end, role)
+            costs.append((block_bits(mine, labels, sizes, names[touched]) - before, role))
+            _change(labels, sizes, end, old)
+        cost, role = min(costs)
+        if cost < -_LEAST:
+            _change(labels, sizes, end, role)
+            both = sorted_set(np.concatenate([rows[old], rows[role]]))
+            for one in (old, role):
+                kept = (labels[found.client[both]] == one) | (labels[found.server[both]] == one)
+                rows[one] = both[kept]
+    return relabelled(labels)
+
+
+def _change(labels: Ints, sizes: Floats, end: int, role: int) -> None:
+    sizes[labels[end]] -= 1
+    sizes[role] += 1
+    labels[end] = role
+
+
+def _nearly(found: Calls, labels: Ints) -> Iterator[tuple[int, list[int]]]:
+    """Ends with the few other roles that fit, at odds to their own above one to all ends."""
+    ends, _, fits = _fits(found, labels)
+    own = np.empty(ends)
+    found_end, found_role, found_fit = [], [], []
+    for first, fit in fits:
+        inside = np.flatnonzero((labels >= first) & (labels < first + fit.shape[1]))
+        own[inside] = fit[inside, labels[inside] - first]
+        fit[inside, labels[inside] - first] = -np.inf
+        nearest = np.argsort(-fit, axis=1, kind="stable")[:, :_NEAREST]
+        end = np.repeat(np.arange(ends), nearest.shape[1])
+        found_end.append(end)
+        found_role.append(nearest.ravel() + first)
+        found_fit.append(fit[end, nearest.ravel()])
+    end, role = np.concatenate(found_end), np.concatenate(found_role)
+    height = np.concatenate(found_fit)
+    near = np.flatnonzero(np.isfinite(height) & (height > own[end] - np.log(ends)))
+    near = near[np.lexsort((role[near], -height[near], end[near]))]
+    starts = np.searchsorted(end[near], np.arange(ends + 1))
+    for one in range(ends):
+        others = role[near[starts[one] : starts[one + 1]]][:_NEAREST].tolist()
+        if others:
+            yield one, others
 
 
 def joined(found: Calls, labels: Ints) -> Ints:

@@ -10,7 +10,7 @@ edges came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,20 +20,10 @@ from scipy.cluster.hierarchy import linkage
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from recommender.moves import joined, moved
-from recommender.roles import (
-    Calls,
-    Floats,
-    Ints,
-    Role,
-    calls,
-    described,
-    description_length,
-    distinct,
-    explained,
-    relabelled,
-    tokens,
-)
+from recommender.bits import description_length, explained
+from recommender.catalogue import Role, described
+from recommender.moves import joined, moved, placed
+from recommender.roles import Calls, Floats, Ints, calls, distinct, relabelled, tokens
 
 # Cosine distances at which the dendrogram may be cut; 0 joins only ends that do the very same.
 _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
@@ -41,6 +31,7 @@ _CUTS = (0.0, *(round(0.05 * i, 2) for i in range(2, 20)))
 # so many distinct rows are worth the time.
 _FINER, _FINER_ROWS = (0.2, 0.3, 0.4, 0.5), 3_000
 _MOST_SETTLED = 300_000  # calls; where there are more the dendrogram's own roles stand
+_MOST_PLACED = 50_000  # calls; where there are more ends are not placed one by one
 _ROUNDS = 10
 _GAIN = 0.001  # the last thousandth of the bits is not worth another round
 # Distances between so many distinct rows take 1.2 GB; more rows are taken in blocks of this size.
@@ -85,7 +76,7 @@ def refined(found: Calls) -> Roles:
     if not len(found):
         return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
     tried = [settled(found, start) for start in (_by_length(found), *_by_height(found))]
-    labels = _crossed(found, tried)
+    labels = finished(found, _crossed(found, tried))
     # Where no role explains anything, none is claimed.
     alone = np.flatnonzero(~explained(found, labels))
     labels[alone] = len(labels) + alone
@@ -119,9 +110,22 @@ def _by_height(found: Calls) -> Iterator[Ints]:
 
 def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
     """Ends moved and roles joined in turn, while the bits fall."""
+    if len(found) > _MOST_SETTLED:
+        return description_length(found, labels), labels
+    return _bettered(found, labels, moved)
+
+
+def finished(found: Calls, labels: Ints) -> Ints:
+    """Ends placed one by one and roles joined in turn, while the bits fall."""
+    return _bettered(found, labels, placed)[1] if len(found) <= _MOST_PLACED else labels
+
+
+def _bettered(
+    found: Calls, labels: Ints, step: Callable[[Calls, Ints], Ints]
+) -> tuple[float, Ints]:
     best, fewest = labels, description_length(found, labels)
-    for _ in range(_ROUNDS if len(found) <= _MOST_SETTLED else 0):
-        labels = joined(found, moved(found, labels))
+    for _ in range(_ROUNDS):
+        labels = joined(found, step(found, labels))
         bits = description_length(found, labels)
         gained = fewest - bits
         if gained > 0:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from benchmarks.worlds import world
 from recommender import patterns
+from recommender.bits import description_length
 from recommender.cli import group
 from recommender.edges import WHO
 from recommender.patterns import Roles, refined, roles
-from recommender.roles import Calls, coded, description_length, distinct, relabelled, tokens
+from recommender.roles import Calls, coded, distinct, relabelled, tokens
 
 Edge = tuple[str, str, str]
 
@@ -136,8 +137,26 @@ def test_crossing_is_left_out_where_there_are_too_many_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(patterns, "_MOST_SETTLED", 1)
+    monkeypatch.setattr(patterns, "_MOST_PLACED", 1)
     monkeypatch.setattr(patterns, "joined", None)
     assert refined(calls(*tenants(20))).catalogue
+
+
+def test_a_server_whose_telling_call_is_missing_plays_the_role_that_its_client_lacks() -> None:
+    edges = [
+        edge
+        for i in range(12)
+        for edge in (
+            (f"web{i:02}", f"cart{i:02}", "TCP 80"),
+            (f"web{i:02}", f"user{i:02}", "TCP 80"),
+            (f"cart{i:02}", f"redis{i:02}", "TCP 6379"),
+            (f"user{i:02}", f"mysql{i:02}", "TCP 3306"),
+        )
+    ]
+    for missing, other in (("cart", "user"), ("user", "cart")):
+        kept = [edge for edge in edges if edge[0] != f"{missing}05"]
+        found = refined(calls(*kept)).of
+        assert found[f"{missing}05"] == found[f"{missing}06"] != found[f"{other}05"]
 
 
 small = st.lists(
@@ -158,20 +177,25 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
         blocks.setdefault((int(labels[c]), int(labels[s]), int(p)), set()).add((int(c), int(s)))
     total = 0.0
     for (r, s, p), pairs in blocks.items():
-        bits = 0.0
+        bits, k, told = 0.0, len(pairs), []
         clients, servers = {c for c, _ in pairs}, {s for _, s in pairs}
-        for n, k in (
-            (int((labels == r).sum()), len(clients)),
-            (int((labels == s).sum()), len(servers)),
-        ):
-            bits += math.log2(n) + math.log2(math.comb(n, k))
-        ways = Fraction(math.factorial(len(pairs)))
-        for end, taking in enumerate((clients, servers)):
-            ways *= math.comb(len(pairs) - 1, len(taking) - 1)
-            for one in taking:
-                ways /= math.factorial(sum(pair[end] == one for pair in pairs))
-        size = len(clients) * len(servers)
-        bits += math.log2(size) + 1 + math.log2(min(math.comb(size, len(pairs)), ways))
+        for side, ends, role in ((0, clients, r), (1, servers, s)):
+            all_of_it = (found.client, found.server)[side]
+            degrees = {end: sum(pair[side] == end for pair in pairs) for end in ends}
+            totals = {end: int((all_of_it == end).sum()) for end in ends}
+            bits += _taking_part(int((labels == role).sum()), len(ends))
+            told.append((degrees, _degree_bits(k, degrees, totals)))
+        (out, of_clients), (back, of_servers) = told
+        size, meeting = len(clients) * len(servers), Fraction(math.factorial(k))
+        for d in (*out.values(), *back.values()):
+            meeting /= math.factorial(d)
+        bits += math.log2(size) + 2
+        bits += min(
+            math.log2(math.comb(size, k)),
+            of_clients + sum(math.log2(math.comb(len(servers), d)) for d in out.values()),
+            of_servers + sum(math.log2(math.comb(len(clients), d)) for d in back.values()),
+            of_clients + of_servers + math.log2(meeting),
+        )
         calls_of = list(zip(found.client, found.server, found.port, strict=True))
         asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
         asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
@@ -180,6 +204,24 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
         apart = 2 * math.log2(len(found.ends)) + math.log2(len(found.ports))
         total += min(bits, apart * len(pairs))
     assert description_length(found, labels) == pytest.approx(total)
+
+
+def _taking_part(members: int, taking: int) -> float:
+    """Beta(4, 1) over the share that takes part, integrated; then who it is."""
+    weights = math.factorial(taking + 3) * math.factorial(members - taking)
+    return -math.log2(Fraction(4 * weights, math.factorial(members + 4)))
+
+
+def _degree_bits(calls: int, degrees: dict[int, int], totals: dict[int, int]) -> float:
+    more = calls - len(degrees)
+    if not more:
+        return 0.0
+    chance = Fraction(math.factorial(more))
+    for end, degree in degrees.items():
+        chance *= Fraction(totals[end], sum(totals.values())) ** (degree - 1)
+        chance /= math.factorial(degree - 1)
+    divided = math.comb(calls - 1, len(degrees) - 1)
+    return 1 + min(math.log2(divided), -math.log2(chance))
 
 
 def test_calls_to_a_server_of_ones_own_cost_fewer_bits_than_as_many_pairs_at_will() -> None:

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import pandas as pd
 
+from recommender.catalogue import Role
 from recommender.enough import Estimate
 from recommender.frames import Row, of_class, records
 from recommender.patterns import Roles
 from recommender.propose import named
-from recommender.roles import Role
 from recommender.window import Window
 
 _MOST = 10
