@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 
 from recommender.acting import Acting, Kleene, acting, at
-from recommender.connectivity import By, Connection, beyond, connections
+from recommender.connectivity import beyond, connections
 from recommender.ends import Ends, ends
 from recommender.inventory import Inventory, Pod
 from recommender.known import Known
+from recommender.listing import By, Connection
 from recommender.matrix import Matrix, matrix
 from recommender.model import (
     DIRECTIONS,
@@ -396,5 +397,4 @@ def evaluator(
     others = tuple(beside)
     world = universe(inventory, [*policies, *others], told or Known(), host_network)
     chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
-    placed = place(chosen)
-    return Evaluator(acting(world, placed, others), ends(world))
+    return Evaluator(acting(world, place(chosen), others), ends(world))
