@@ -154,7 +154,8 @@ def rule_lines(text: str, directions: Sequence[str]) -> list[tuple[str, int]]:
         directions: the keys of `spec` whose items are rules.
     """
     found = []
-    for document in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+    # Where rules begin does not ask of which type their values are.
+    for document in yaml.compose_all(text, Loader=yaml.CBaseLoader):
         spec = _values(document).get("spec")
         for direction in directions:
             rules = _values(spec).get(direction)
