@@ -327,10 +327,10 @@ class Evaluator:
                 if not turn.together or rule.action != action:
                     entering, action = fate.live, rule.action
                 matches = at(self.acting.peers(rule, subject), peer)
-                ports = self.acting.ports_at(rule.ports, dst)
-                if without and policy is without[0] and rule is without[1]:
+                if matches is False or (without and policy is without[0] and rule is without[1]):
                     continue
-                if matches is not False and entering & ports:
+                ports = self.acting.ports_at(rule.ports, dst)
+                if entering & ports:
                     fate = fate.meet(rule.action, ports, sure=matches is True)
                     reasons.append(_reason(direction, policy, rule, matches))
             if fate.live:
