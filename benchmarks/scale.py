@@ -106,7 +106,7 @@ def measured(
             with suppress(OSError, ValueError, IndexError):  # one that has just ended
                 pids = [pid for top in (process.pid, *workers) for pid in tree(str(top))]
                 peak = max(peak, sum(map(memory_mib, pids)))
-            piece = next(pieces)
+            piece = next(pieces, None)
             if process.stdin and piece:
                 process.stdin.write(piece)
             elif process.stdin:
