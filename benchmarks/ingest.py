@@ -165,7 +165,10 @@ def tree(process: str) -> Iterator[str]:
     """The numbers of a process and of all below it; Linux alone tells them."""
     yield process
     for children in Path("/proc", process, "task").glob("*/children"):
-        for child in children.read_text().split():
+        below = ""
+        with suppress(OSError):  # a thread that has just ended, as a JVM's do
+            below = children.read_text()
+        for child in below.split():
             yield from tree(child)
 
 

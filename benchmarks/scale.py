@@ -1,12 +1,14 @@
 """How time and memory grow with lines, flows and workloads; writes benchmarks/RESULTS.md.
 
     python -m benchmarks.scale [--lines 1 10 100] [--flows 1 10 100] [--workloads 100 1000 10000]
-        [--spark spark://HOST:PORT] [--memory 1GiB] [--folder DIR] [--out FILE]
+        [--spark spark://HOST:PORT|MEMORY] [--memory 1GiB] [--folder DIR] [--out FILE]
 
 Lines and flows are in millions. Without options a run of a quarter of an hour: 0.1 and 0.3 million
 lines, 1, 3 and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of its own;
 peak memory is that of the process and all below it at one moment, with what they share counted
-once, so of Spark it is the driver's alone. Logs are made as they are read; what a step reads
+once. `--spark 1g` starts a cluster here, of two executors with a core and that memory each, and
+counts what its workers and executors take too; of a cluster that is there already it is the
+driver's alone. Logs are made as they are read; what a step reads
 is made outside its time. Growth is n^k, k by least squares over the logarithms; the knee is the
 first size to which it grew faster than n^1.2 from the one before.
 """
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,6 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import big_cluster
+import spark_cluster
 
 from benchmarks.ingest import memory_mib, tree, write_log
 from benchmarks.made_flows import DAYS, fill
@@ -42,6 +45,7 @@ _STEEP = 1.2
 _CHUNK = 100_000  # lines of a made log that are repeated at other hours
 _PACKAGES = ("duckdb", "ibis-framework", "pyarrow", "pandas", "numpy", "msgspec", "pyspark")
 _CALLS = 20  # of each workload
+_ENDING = 5  # seconds in which executors end, whose time is then their worker's
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,44 @@ class Run:
     mib: float
 
 
+@dataclass(frozen=True)
+class Spark:
+    """A cluster, and the processes of its workers where it was started here."""
+
+    url: str
+    workers: tuple[int, ...] = ()
+
+
+@contextmanager
+def cluster_of(given: str | None) -> Iterator[Spark | None]:
+    """The cluster that was asked for: one there is, one of that memory, or none."""
+    if given is None or given.startswith("spark://"):
+        yield Spark(given) if given else None
+        return
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        spark_cluster.spark_cluster(Path(folder), given) as started,
+    ):
+        os.environ |= {"SPARK_CONF_DIR": str(started.conf), "SPARK_LOCAL_IP": "127.0.0.1"}
+        yield Spark(started.url, started.pids)
+
+
+def taken(pids: Sequence[int]) -> float:
+    """Seconds of the processor that these processes took, and those below them that ended."""
+    # proc(5): utime, stime, cutime, cstime; the name before them may hold spaces.
+    fields = [Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split() for p in pids]
+    return sum(int(ticks) for own in fields for ticks in own[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
 def measured(
-    size: float, command: Sequence[str], feed: Callable[[], Iterator[bytes]] | None
+    size: float,
+    command: Sequence[str],
+    feed: Callable[[], Iterator[bytes]] | None = None,
+    workers: Sequence[int] = (),
 ) -> Run:
-    """Run a command to its end; fails where it does."""
+    """Run a command to its end, and count what `workers` do meanwhile; fails where it does."""
     before, started, peak = os.times(), time.perf_counter(), 0.0
+    at_first = taken(workers)
     with tempfile.TemporaryFile() as said:
         given = subprocess.PIPE if feed else subprocess.DEVNULL
         process = subprocess.Popen(
@@ -67,7 +104,8 @@ def measured(
         pieces = feed() if feed else iter(())
         while process.poll() is None:
             with suppress(OSError, ValueError, IndexError):  # one that has just ended
-                peak = max(peak, sum(map(memory_mib, tree(str(process.pid)))))
+                pids = [pid for top in (process.pid, *workers) for pid in tree(str(top))]
+                peak = max(peak, sum(map(memory_mib, pids)))
             piece = next(pieces, None)
             if process.stdin and piece:
                 process.stdin.write(piece)
@@ -79,10 +117,12 @@ def measured(
         if process.returncode not in (0, 10):
             said.seek(0)
             raise SystemExit(f"{' '.join(command)}: {said.read().decode()[-2000:]}")
-    after = os.times()
-    cpu = after.children_user + after.children_system
-    cpu -= before.children_user + before.children_system
-    return Run(size, time.perf_counter() - started, cpu, peak)
+    seconds, after = time.perf_counter() - started, os.times()
+    if workers:
+        time.sleep(_ENDING)
+    cpu = after.children_user + after.children_system + taken(workers)
+    cpu -= before.children_user + before.children_system + at_first
+    return Run(size, seconds, cpu, peak)
 
 
 def ours(*words: str) -> list[str]:
@@ -116,15 +156,15 @@ def ingest(folder: Path, millions: float) -> dict[str, Run]:
     return {"ingest": run}
 
 
-def folds(folder: Path, millions: float, memory: str, spark: str | None) -> dict[str, Run]:
+def folds(folder: Path, millions: float, memory: str, spark: Spark | None) -> dict[str, Run]:
     """Flows of ten days folded into edges: by flowpolicy, SQL, Spark, and day by day."""
     store, count = folder / "flows", int(millions * 1e6)
     shutil.rmtree(store, ignore_errors=True)
     fill(store, count)
 
-    def fold(how: str, *more: str) -> Run:
+    def fold(how: str, *more: str, workers: Sequence[int] = ()) -> Run:
         command = [sys.executable, "-m", "benchmarks.fold", how, str(store), *more]
-        return measured(count, command, None)
+        return measured(count, command, workers=workers)
 
     limit = ("--memory", memory)
     found = {
@@ -136,7 +176,8 @@ def folds(folder: Path, millions: float, memory: str, spark: str | None) -> dict
     fill(store, count // DAYS, days=1, first=DAYS)
     found["all that commands ask, one day of eleven new"] = fold("days", *limit)
     if spark:
-        found["edges, Spark"] = fold("flowpolicy", "--engine", spark)
+        name = "edges, Spark"
+        found[name] = fold("flowpolicy", "--engine", spark.url, workers=spark.workers)
     shutil.rmtree(store)
     return found
 
@@ -148,17 +189,17 @@ def judged(folder: Path, workloads: int) -> dict[str, Run]:
     namespaces = max(workloads // 20, 1)
     log, inventory = big_cluster.write(here, workloads, namespaces, _CALLS * workloads)
     store, out = here / "store", here / "policies"
-    measured(workloads, ours("ingest", str(log), "--store", str(store)), None)
+    measured(workloads, ours("ingest", str(log), "--store", str(store)))
     log.unlink()
     given = ("--store", str(store), "--inventory", str(inventory))
-    found = {"recommend": measured(workloads, ours("recommend", *given, "--out", str(out)), None)}
+    found = {"recommend": measured(workloads, ours("recommend", *given, "--out", str(out)))}
     # What is in force lacks one namespace's policies.
     old = here / "old"
     shutil.copytree(out, old)
     shutil.rmtree(next(path for path in sorted(old.iterdir()) if path.is_dir()))
-    found["diff"] = measured(workloads, ours("diff", str(old), str(out), *given), None)
+    found["diff"] = measured(workloads, ours("diff", str(old), str(out), *given))
     page = str(here / "report.html")
-    found["report"] = measured(workloads, ours("report", *given, "--out", page), None)
+    found["report"] = measured(workloads, ours("report", *given, "--out", page))
     shutil.rmtree(here)
     return found
 
@@ -263,14 +304,18 @@ def main() -> None:
     parser.add_argument("--flows", type=float, nargs="*", default=FLOWS, help="in millions")
     parser.add_argument("--workloads", type=int, nargs="*", default=WORKLOADS)
     parser.add_argument("--memory", default="1GiB", help="of DuckDB")
-    parser.add_argument("--spark", metavar="spark://HOST:PORT", help="fold on this cluster too")
+    spark = "spark://HOST:PORT|MEMORY"
+    parser.add_argument("--spark", metavar=spark, help="fold on this cluster too, or one of 1g")
     parser.add_argument("--folder", type=Path, help="where stores are made; a temporary one")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+    with (
+        tempfile.TemporaryDirectory(dir=given.folder) as name,
+        cluster_of(given.spark) as cluster,
+    ):
         folder = Path(name)
         lines = gathered(given.lines, lambda size: ingest(folder, size))
-        flows = gathered(given.flows, lambda size: folds(folder, size, given.memory, given.spark))
+        flows = gathered(given.flows, lambda size: folds(folder, size, given.memory, cluster))
         clusters = gathered(given.workloads, lambda size: judged(folder, int(size)))
     sections = [
         table("Lines into a store", "lines", lines),

@@ -34,6 +34,9 @@ _SETTINGS = {
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.ui.showConsoleProgress": "false",
+    # An executor holds all rows of a task that it answers with, thrice over: names repeat, and
+    # packed they take a sixth. Spark 4.0 does not know it, and does without.
+    "spark.sql.execution.arrow.compression.codec": "zstd",
 }
 # Spark has no unsigned integers: it reads them as the next wider signed ones.
 _TYPES = {
@@ -47,6 +50,8 @@ _TYPES = {
 }
 _LONGEST_ERROR = 500
 _SECONDS = 10  # for a master to answer
+# What Spark says of tasks and shuffle files that went with an executor.
+_LOST = re.compile(r"ExecutorLostFailure|FetchFailedException|executor \S+ exited")
 _GLOB = re.compile(r"([\\*?\[\]{},^])")
 
 
@@ -179,11 +184,29 @@ def _sentence(error: Exception) -> str:
     # What Spark wraps in its own words ("Exception thrown in awaitResult") says what it was.
     while (cause := getattr(error, "_cause", None)) is not None and str(cause).strip():
         error = cause
-    lines = str(getattr(error, "java_exception", None) or error).strip().splitlines()
-    # Of a trace of Python's the error itself is the last line, of one of Java's the first.
-    is_python = any(line.startswith("Traceback (most recent call last)") for line in lines)
-    last = next(line for line in reversed(lines) if line and not line[0].isspace())
-    return f"a worker says {last}" if is_python else lines[0]
+    text = f"{getattr(error, 'java_exception', None) or error}\n{error}"
+    # A trace of Python's ends in the error itself, one of Java's in the cause of all others.
+    _, is_python, trace = text.rpartition("Traceback (most recent call last)")
+    if is_python:
+        said = (line for line in trace.splitlines()[1:] if line and not line[0].isspace())
+        return f"a worker says {next(said, 'nothing')}"
+    causes = re.findall(r"^Caused by: (.+)", text, re.MULTILINE)
+    first = causes[-1] if causes else text.strip().splitlines()[0]
+    return _of_memory(first) or first
+
+
+def _of_memory(first: str) -> str | None:
+    """Which setting gives more memory, where that is what was short."""
+    where = "in spark-defaults.conf of $SPARK_CONF_DIR"
+    if _LOST.search(first):
+        return (
+            "executors were lost again and again, most often because their memory is too small; "
+            f"raise spark.executor.memory {where}, and see their logs."
+        )
+    if "OutOfMemoryError" not in first:
+        return None
+    who, name = ("an executor", "executor") if "Lost task" in first else ("Spark here", "driver")
+    return f"{who} had too little memory; raise spark.{name}.memory {where}."
 
 
 def view_of(session: SparkSession, table: pa.Table, name: str) -> None:

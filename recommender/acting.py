@@ -23,7 +23,7 @@ from recommender.model import (
     UnknownPeer,
 )
 from recommender.tiers import Turn, turns
-from recommender.universe import Mask, Truth, Universe, bits, mask, node_of
+from recommender.universe import Mask, Truth, Universe, bits, is_local, mask, node_of
 
 Kleene = bool | None
 
@@ -46,6 +46,7 @@ class Acting:
         default_factory=dict, repr=False
     )
     _served: dict[Ports, tuple[tuple[PortSet, Mask], ...]] = field(default_factory=dict, repr=False)
+    _matched: dict[int, tuple[Peer, Truth | None]] = field(default_factory=dict, repr=False)
 
     def rules(self) -> Iterator[Rule]:
         """Every rule of every policy."""
@@ -81,14 +82,21 @@ class Acting:
 
     def peers(self, rule: Rule, subject: int) -> Truth:
         """The peers that a rule matches for one subject."""
-        node = self.node(subject)
-        found = self.world.matched(rule.peer, node)
-        match at(self.world.matched(rule.local, node), subject) if rule.local else True:
+        found = self._peer(rule.peer, subject)
+        match at(self._peer(rule.local, subject), subject) if rule.local else True:
             case True:
                 return found
             case None:
                 return Truth(0, found.may)
         return Truth(0, 0)
+
+    def _peer(self, peer: Peer, subject: int) -> Truth:
+        # To look a peer up by its value is to hash all its selectors, and rules are asked for again
+        # and again. The peer stands beside the answer, so that no other one gets its identity.
+        if id(peer) not in self._matched:
+            self._matched[id(peer)] = peer, None if is_local(peer) else self.world.matched(peer)
+        found = self._matched[id(peer)][1]
+        return self.world.matched(peer, self.node(subject)) if found is None else found
 
     def ports_at(self, ports: Ports, server: int) -> PortSet:
         """The ports that a rule means at one server."""
@@ -130,7 +138,7 @@ class Acting:
 
     def _ports(self, ports: Ports, pod: Pod | None) -> PortSet:
         numbers = ports.numbers
-        if ("OTHER", 0) in numbers:
+        if numbers.intervals("OTHER"):
             numbers |= self.everything - ALL_PORTS
         for protocol, name in ports.named:
             numbers |= _named(pod, protocol, name)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from recommender.connectivity import Connection
 from recommender.dialects import narrowing
 from recommender.evaluate import Evaluator, evaluator
 from recommender.frames import Row, of_class
 from recommender.holes import Opened, RuleAt, opened
+from recommender.listing import Connection
 from recommender.manifests import Manifest
 from recommender.model import DIRECTIONS, Direction, Policy, Reason, Ref
 from recommender.policies import PolicySet, identity, policy_set

@@ -14,13 +14,13 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import yaml
 
-from recommender.connectivity import By, Connection
 from recommender.essence import essence
 from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.known import Known
+from recommender.listing import By, Connection
 from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
@@ -106,7 +106,16 @@ def diff(
     before, after = evaluators(
         old, new, inventory, told=told, staged=staged, host_network=host_network
     )
-    return compared(old, new, before, after, edges, by)
+    seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
+    return Diff(
+        by=by,
+        objects=tuple(object_changes(old, new)),
+        gained=tuple(after.connectivity(by, beyond_those_of=before)),
+        lost=tuple(before.connectivity(by, beyond_those_of=after)),
+        flows=None if seen is None else tuple(flow_changes(before, after, seen)),
+        old_remarks=tuple(remarks(before, seen)),
+        new_remarks=tuple(remarks(after, seen)),
+    )
 
 
 def evaluators(
@@ -133,27 +142,6 @@ def evaluators(
     return before, after
 
 
-def compared(
-    old: PolicySet,
-    new: PolicySet,
-    before: Evaluator,
-    after: Evaluator,
-    edges: pd.DataFrame | None,
-    by: By = "workload",
-) -> Diff:
-    """`diff` by evaluators that are there already, as `evaluators` makes them."""
-    seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
-    return Diff(
-        by=by,
-        objects=tuple(object_changes(old, new)),
-        gained=tuple(after.connectivity(by, beyond_those_of=before)),
-        lost=tuple(before.connectivity(by, beyond_those_of=after)),
-        flows=None if seen is None else tuple(flow_changes(before, after, seen)),
-        old_remarks=tuple(remarks(before, seen)),
-        new_remarks=tuple(remarks(after, seen)),
-    )
-
-
 # --- objects -----------------------------------------------------------------------------------
 
 # What the API server writes beside what people write.
@@ -171,7 +159,9 @@ _SERVER_SET = frozenset(
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def object_changes(old: PolicySet, new: PolicySet) -> Iterator[ObjectChange]:
+def object_changes(
+    old: PolicySet, new: PolicySet, *, text_of_added: bool = True
+) -> Iterator[ObjectChange]:
     """Each object of either set, by kind and name; equal content under a new name is renamed."""
     placed = {p.ref.kind for p in (*old.policies, *new.policies) if p.ref.namespace}
     before, after = _by_name(old.manifests, placed), _by_name(new.manifests, placed)
@@ -187,7 +177,8 @@ def object_changes(old: PolicySet, new: PolicySet) -> Iterator[ObjectChange]:
         elif name not in after:
             yield ObjectChange(kind, shown, "removed", _text(name, before, None, after))
         elif name not in before:
-            yield ObjectChange(kind, shown, "added", _text(None, before, name, after))
+            text = _text(None, before, name, after) if text_of_added else ""
+            yield ObjectChange(kind, shown, "added", text)
         elif before[name] != after[name]:
             equal = name in meant and meant[name] == means.get(name)
             change: Change = "rewritten" if equal else "changed"

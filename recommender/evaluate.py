@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 
 from recommender.acting import Acting, Kleene, acting, at
-from recommender.connectivity import By, Connection, beyond, connections
+from recommender.connectivity import beyond, connections
 from recommender.ends import Ends, ends
 from recommender.inventory import Inventory, Pod
 from recommender.known import Known
+from recommender.listing import By, Connection
 from recommender.matrix import Matrix, matrix
 from recommender.model import (
     DIRECTIONS,
@@ -326,10 +327,10 @@ class Evaluator:
                 if not turn.together or rule.action != action:
                     entering, action = fate.live, rule.action
                 matches = at(self.acting.peers(rule, subject), peer)
-                ports = self.acting.ports_at(rule.ports, dst)
-                if without and policy is without[0] and rule is without[1]:
+                if matches is False or (without and policy is without[0] and rule is without[1]):
                     continue
-                if matches is not False and entering & ports:
+                ports = self.acting.ports_at(rule.ports, dst)
+                if entering & ports:
                     fate = fate.meet(rule.action, ports, sure=matches is True)
                     reasons.append(_reason(direction, policy, rule, matches))
             if fate.live:
@@ -396,5 +397,4 @@ def evaluator(
     others = tuple(beside)
     world = universe(inventory, [*policies, *others], told or Known(), host_network)
     chosen = enacted(policies) if staged else [p for p in policies if not p.staged]
-    placed = place(chosen)
-    return Evaluator(acting(world, placed, others), ends(world))
+    return Evaluator(acting(world, place(chosen), others), ends(world))

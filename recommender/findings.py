@@ -116,7 +116,9 @@ def _absent(selector: Selector, judge: Evaluator) -> Iterator[tuple[str, str]]:
         if term.key == "meta:cluster":  # which no inventory tells
             continue
         borne = judge.world.labels(term.key)
-        lacking = sorted(term.values - borne.keys() if isinstance(term, In) else ())
+        # Not `values - borne.keys()`: that goes through all that pods bear.
+        values = term.values if isinstance(term, In) else ()
+        lacking = sorted(value for value in values if value not in borne)
         if isinstance(term, In) and term.key in _NAMESPACE:
             known = judge.world.inventory.namespaces
             for name in lacking:

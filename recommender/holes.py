@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.addresses import text
-from recommender.connectivity import Beyond, Connection, Range, beyond, ranges
+from recommender.connectivity import Beyond, beyond
 from recommender.evaluate import Evaluator
+from recommender.listing import Connection, Range, ranges
 from recommender.matrix import Ids, Numbers, mapped
 from recommender.model import (
     ALL_PORTS,

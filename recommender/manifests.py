@@ -154,7 +154,8 @@ def rule_lines(text: str, directions: Sequence[str]) -> list[tuple[str, int]]:
         directions: the keys of `spec` whose items are rules.
     """
     found = []
-    for document in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+    # Where rules begin does not ask of which type their values are.
+    for document in yaml.compose_all(text, Loader=yaml.CBaseLoader):
         spec = _values(document).get("spec")
         for direction in directions:
             rules = _values(spec).get(direction)
@@ -297,13 +298,15 @@ def _trouble(body: Any, text: str) -> str | None:
 
 def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
     loader = _Loader(text)
+    tree = "&" not in text  # without anchors no value stands in two places, nor in itself
     try:
         node = loader.get_single_node()
         if node is None:
             return
         listed = _list_of(node)
         for item in (node,) if listed is None else listed.items:
-            body, at = loader.construct_document(item), line + item.start_mark.line
+            body = _built(loader, item, _SHALLOW) if tree else loader.construct_document(item)
+            at = line + item.start_mark.line
             if trouble := _trouble(body, text):
                 yield Problem(f"{name}:{at}", trouble)
             else:
@@ -314,6 +317,23 @@ def _document(name: str, line: int, text: str) -> Iterator[Manifest | Problem]:
         yield Problem(f"{name}:{line}", f"not YAML ({error})")
     finally:
         loader.dispose()
+
+
+_TAG = "tag:yaml.org,2002:"
+_SHALLOW = 50  # levels
+
+
+def _built(loader: _Loader, node: yaml.Node, levels: int) -> Any:
+    """The value of a node, as the loader makes it; sooner where it is plain."""
+    match node:
+        case yaml.ScalarNode() if node.tag == f"{_TAG}str":
+            return node.value
+        case yaml.SequenceNode() if node.tag == f"{_TAG}seq" and levels:
+            return [_built(loader, each, levels - 1) for each in node.value]
+        case yaml.MappingNode() if node.tag == f"{_TAG}map" and levels:
+            if all(isinstance(k, yaml.ScalarNode) and k.tag == f"{_TAG}str" for k, _ in node.value):
+                return {k.value: _built(loader, each, levels - 1) for k, each in node.value}
+    return loader.construct_document(node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,17 +192,19 @@ class Matrix:
 
     def is_needed(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
         """Whether some outcome of a subject would be another one without a rule."""
-        values, row = self._fates.values, self._side(subject, direction).whole()
-        rest = self._walk(subject, direction, Change(policy, rule, None))
+        values, within = self._fates.values, self.acting.peers(rule, subject).may
+        row = self._side(subject, direction).whole()[self._at(within)]
+        rest = self._walk(subject, direction, Change(policy, rule, None), within)
         other = rest != row
         pairs = set(zip(row[other].tolist(), rest[other].tolist(), strict=True))
         return any(values[a].outcome() != values[b].outcome() for a, b in pairs)
 
     def acts(self, subject: int, direction: Direction, policy: Policy, rule: Rule) -> bool:
         """Whether a rule acts on any port of a subject: then to allow or to deny differs."""
+        within = self.acting.peers(rule, subject).may
         decided = [
-            self._walk(subject, direction, Change(policy, rule, replace(rule, action=action)))
-            for action in _DECIDING
+            self._walk(subject, direction, Change(policy, rule, instead), within)
+            for instead in (replace(rule, action=action) for action in _DECIDING)
         ]
         return bool((decided[0] != decided[1]).any())
 
@@ -256,28 +258,39 @@ class Matrix:
     def _node_matters(self) -> bool:
         return any(is_local(rule.peer) for rule in self.acting.rules())
 
-    def _walk(self, subject: int, direction: Direction, change: Change | None = None) -> Ids:
+    def _walk(
+        self,
+        subject: int,
+        direction: Direction,
+        change: Change | None = None,
+        within: Mask | None = None,
+    ) -> Ids:
+        """The fates at every class, or at those of the ends `within`, where a change must act."""
+        world = self.acting.world
+        ends = world.full if within is None else within
+        classes = None if within is None else self._at(within)
         start = self._fates.of(Fate(self.acting.everything))
-        fates = np.full(len(self.members), start, np.int64)
+        fates = np.full(len(self.members if classes is None else classes), start, np.int64)
         for turn in self.acting.turns(self.acting.applying(subject), direction):
             for policy, given in turn.rules:
                 rule = change.of(policy, given) if change else given
                 if rule is None:
                     continue
                 sure, may = self.acting.peers(rule, subject)
+                if not may & ends:
+                    continue
                 served = self.acting.served(rule.ports)
                 if direction == "ingress":
-                    served = ((self.acting.ports_at(rule.ports, subject), self.acting.world.full),)
+                    served = ((self.acting.ports_at(rule.ports, subject), world.full),)
                 for ports, servers in served:
-                    self._meet(fates, sure & servers, rule, ports, sure=True)
-                    self._meet(fates, may & ~sure & servers, rule, ports, sure=False)
+                    for peers, is_sure in ((sure & servers, True), (may & ~sure & servers, False)):
+                        where = self._at(peers) if classes is None else self._of(classes, peers)
+                        self._meet(fates, where, (rule.action, ports, is_sure))
             fates = self._ended(fates, turn.default)
         return fates
 
-    def _meet(self, fates: Ids, peers: Mask, rule: Rule, ports: PortSet, *, sure: bool) -> None:
-        where = self._at(peers)
+    def _meet(self, fates: Ids, where: Ids, key: tuple[Action, PortSet, bool]) -> None:
         if where.size:
-            key = rule.action, ports, sure
             fates[where] = mapped(fates[where], lambda fate: self._met(fate, key))
 
     def _met(self, fate: int, key: tuple[Action, PortSet, bool]) -> int:
@@ -288,8 +301,12 @@ class Matrix:
         return self._steps[fate, key]
 
     def _ended(self, fates: Ids, default: Default) -> Ids:
-        values = self._fates.values
-        return mapped(fates, lambda fate: self._fates.of(values[fate].end(default)))
+        return mapped(fates, lambda fate: self._end(fate, default))
+
+    def _end(self, fate: int, default: Default) -> int:
+        if (fate, default) not in self._steps:
+            self._steps[fate, default] = self._fates.of(self._fates.values[fate].end(default))
+        return self._steps[fate, default]
 
     def _at(self, peers: Mask) -> Ids:
         """The classes whose ends are in a mask."""
@@ -297,6 +314,12 @@ class Matrix:
             chosen = bits(peers, self.acting.world.size)[self.members]
             self._where[peers] = np.flatnonzero(chosen)
         return self._where[peers]
+
+    def _of(self, classes: Ids, peers: Mask) -> Ids:
+        """The places of those of some classes whose ends are in a mask."""
+        if not peers:
+            return np.flatnonzero(())
+        return np.flatnonzero(bits(peers, self.acting.world.size)[self.members[classes]])
 
 
 def matrix(acting: Acting) -> Matrix:

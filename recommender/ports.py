@@ -68,7 +68,11 @@ class PortSet:
         return self if self == other else self - (self - other)
 
     def __sub__(self, other: PortSet) -> PortSet:
-        return PortSet.of({p: _minus(ivs, other.intervals(p)) for p, ivs in self.by_protocol})
+        if not other.by_protocol:
+            return self
+        # What is left of sorted and joined intervals is sorted and joined.
+        rows = ((p, tuple(_minus(ivs, other.intervals(p)))) for p, ivs in self.by_protocol)
+        return PortSet(tuple(row for row in rows if row[1]))
 
     def __le__(self, other: PortSet) -> bool:
         return not self - other

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from recommender.errors import QuestionError
 from recommender.inventory import Service
 from recommender.ports import NO_PORTS, PORT_PROTOCOLS, Ports, PortSet
@@ -30,6 +32,7 @@ _BY_NAME = {name.upper(): number for name, number in _NUMBERS.items()}
 _NO_NUMBER = "OTHER"  # any protocol that no policy names
 
 
+@lru_cache(maxsize=4096)  # edges ask for the same few ports again and again
 def asked_ports(protocol: str, port: int | None, everything: PortSet) -> PortSet:
     """The ports of `everything` that a question means; a null port asks for all of a protocol.
 

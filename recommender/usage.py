@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, partial, reduce
 from operator import or_
 
 import numpy as np
@@ -51,13 +51,13 @@ def usage(judge: Evaluator, rows: Sequence[Row]) -> Iterator[Remark]:
         judge: of the policies.
         rows: observed edges, of every class that policies can decide; see `classify.classified`.
     """
-    used = _used(judge, rows)
+    used, named = _used(judge, rows), cache(partial(_workloads, judge.world))
     for policy in judge.policies:
         for direction in DIRECTIONS:
             for rule in policy.rules(direction):
                 if rule.action != "allow":
                     continue
-                extent = _extent(judge, policy, direction, rule)
+                extent = _extent(judge, policy, direction, rule, named)
                 if extent is None:
                     continue
                 use = used.get((policy.ref, direction, rule.index))
@@ -100,8 +100,17 @@ class _Extent:
     ports: PortSet
 
 
-def _extent(judge: Evaluator, policy: Policy, direction: Direction, rule: Rule) -> _Extent | None:
-    """The extent of a rule; None where it matches nobody, or nobody knows whom."""
+def _extent(
+    judge: Evaluator,
+    policy: Policy,
+    direction: Direction,
+    rule: Rule,
+    named: Callable[[Mask], frozenset[WorkloadKey]],
+) -> _Extent | None:
+    """The extent of a rule; None where it matches nobody, or nobody knows whom.
+
+    `named` tells the workloads of a set of ends.
+    """
     world = judge.world
     if is_local(rule.peer) or (rule.local and is_local(rule.local)):
         return None
@@ -114,8 +123,8 @@ def _extent(judge: Evaluator, policy: Policy, direction: Direction, rule: Rule) 
     ports = [ports for ports, ends in judge.acting.served(rule.ports) if ends & served]
     every = reduce(or_, ports, NO_PORTS)
     return _Extent(
-        _workloads(world, subjects.sure),
-        _workloads(world, peers.sure),
+        named(subjects.sure),
+        named(peers.sure),
         sum(world.atoms.size(at - len(world.pods)) for at in _ends(world, peers.sure, pods=False)),
         PortSet.of({protocol: every.intervals(protocol) for protocol in PORT_PROTOCOLS}),
     )

@@ -17,8 +17,8 @@ _SECONDS = 300  # a machine that does much else starts a JVM slowly
 _DEFAULTS = """
 spark.driver.host 127.0.0.1
 spark.driver.bindAddress 127.0.0.1
-spark.driver.memory 512m
-spark.executor.memory 512m
+spark.driver.memory {memory}
+spark.executor.memory {memory}
 spark.sql.shuffle.partitions 2
 spark.ui.enabled false
 spark.speculation true
@@ -67,13 +67,13 @@ def has_java() -> bool:
 
 
 @contextmanager
-def spark_cluster(folder: Path) -> Iterator[Cluster]:
-    """The cluster while the block runs."""
+def spark_cluster(folder: Path, memory: str = "512m") -> Iterator[Cluster]:
+    """The cluster while the block runs; `memory` is that of each executor and of the driver."""
     import pyspark
 
     conf = folder / "conf"
     conf.mkdir()
-    (conf / "spark-defaults.conf").write_text(_DEFAULTS)
+    (conf / "spark-defaults.conf").write_text(_DEFAULTS.format(memory=memory))
     (conf / "log4j2.properties").write_text(_QUIET)
     home = Path(pyspark.__file__).parent
     env = {**os.environ, "SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "256m"}
@@ -102,7 +102,7 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
         _wait(log, "I have been elected leader")
         for host in HOSTS:
             work = str(folder / f"worker-{host}")
-            start("worker", host, "--cores", "1", "--memory", "1g", "--work-dir", work, url)
+            start("worker", host, "--cores", "1", "--memory", memory, "--work-dir", work, url)
         _wait(log, "Registering worker", len(HOSTS))
         yield Cluster(url, conf, folder, tuple(one.pid for one in started[1:]))
     finally:

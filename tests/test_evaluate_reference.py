@@ -1,6 +1,7 @@
 """Random small clusters and policies, judged pod by pod and port by port by another reading."""
 
 import ipaddress
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluate import inventory, judge
 
+from recommender.connectivity import beyond, connections, tally
 from recommender.evaluate import Evaluator, evaluator
+from recommender.listing import By
 from recommender.model import (
     AddressPeer,
     AllOf,
@@ -386,6 +389,23 @@ def test_what_is_gained_is_what_only_the_new_set_permits(
     after = judge({"cluster": cluster, "policies": new}, beside=a.policies)
     gained = points(after.connectivity("pod", beyond_those_of=before))
     assert gained == points(after.connectivity("pod")) - points(before.connectivity("pod"))
+
+
+@given(worlds(network_policies), st.sampled_from(["workload", "pod"]), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_connections_are_counted_as_they_are_listed(
+    world: tuple[Any, Any], by: By, most: int
+) -> None:
+    cluster, policies = world
+    other = judge({"cluster": cluster, "policies": policies[1:]})
+    found = judge({"cluster": cluster, "policies": policies}, beside=other.policies)
+    other = judge({"cluster": cluster, "policies": policies[1:]}, beside=found.policies)
+    for grid in (found.matrix, beyond(other.matrix, found.matrix)):
+        rows = connections(grid, found.ends, by)
+        ends = Counter(end for row in rows for end in {row.src, row.dst} if "/" in end)
+        told = tally(grid, found.ends, by, most)
+        assert (told.count, list(told.first)) == (len(rows), rows[:most])
+        assert list(told.by_end.items()) == sorted(ends.items())
 
 
 known_peers: st.SearchStrategy[Peer] = st.one_of(

@@ -27,7 +27,7 @@ from ingest import sources
 from ingest.errors import SourceError, SparkError
 from ingest.hadoop import hadoop_sources
 from ingest.load import load
-from ingest.spark import _as_spark_error, _sentence
+from ingest.spark import _as_spark_error, _sentence, spark_session
 from recommender.cli import group
 from recommender.watch import watch
 
@@ -335,8 +335,53 @@ def test_an_error_is_told_by_its_first_cause() -> None:
             super().__init__(text)
             self._cause = cause
 
-    memory = CapturedError("java.lang.OutOfMemoryError: Java heap space\n\tat x.y(z)")
+    missing = CapturedError("java.io.FileNotFoundException: /s/x.parquet\n\tat x.y(z)")
     error = CapturedError(
-        "org.apache.spark.SparkException: Exception thrown in awaitResult:", memory
+        "org.apache.spark.SparkException: Exception thrown in awaitResult:", missing
     )
-    assert _sentence(error) == "java.lang.OutOfMemoryError: Java heap space"
+    assert _sentence(error) == "java.io.FileNotFoundException: /s/x.parquet"
+
+
+_AWAITED = "org.apache.spark.SparkException: Exception thrown in awaitResult: \n\tat x.y(z)"
+_ABORTED = "org.apache.spark.SparkException: Job aborted due to stage failure: "
+
+
+_LOST_TASK = (
+    "Task 0 in stage 0.0 failed 4 times, most recent failure: Lost task 0.3 in stage 0.0 (TID 3) "
+    "(127.0.0.2 executor 2): java.lang.OutOfMemoryError: Java heap space"
+)
+_LOST_FILE = (
+    "ShuffleMapStage 31 has failed the maximum allowable number of times: 4. Most recent failure "
+    "reason: org.apache.spark.shuffle.MetadataFetchFailedException: Missing an output location for "
+    "shuffle 6 partition 0"
+)
+_TOO_LARGE = (
+    "Total size of serialized results of 1 tasks (7.7 MiB) is bigger than "
+    "spark.driver.maxResultSize (1024.0 KiB)"
+)
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (_LOST_TASK, "raise spark.executor.memory"),
+        (_LOST_FILE, "raise spark.executor.memory"),
+        (_TOO_LARGE, "bigger than spark.driver.maxResultSize"),
+    ],
+)
+def test_where_memory_was_short_the_setting_is_named(cause: str, said: str) -> None:
+    error = Py4JError(f"{_AWAITED}\nCaused by: {_ABORTED}{cause}\n\tat x.y(z)")
+    assert said in _sentence(error)
+    assert "\n" not in _sentence(error)
+    assert "raise spark.driver.memory" in _sentence(
+        Py4JError("java.lang.OutOfMemoryError: Java heap space\n\tat x.y(z)")
+    )
+
+
+def test_more_edges_than_an_executor_holds_unpacked_come_from_the_cluster(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    # 700 MB unpacked, of an executor of 512 MB.
+    with spark_session(cluster.url) as session:
+        rows = session.range(0, 600_000, 1, 1).selectExpr("repeat(string(id), 200) AS text")
+        assert rows.toArrow().num_rows == 600_000

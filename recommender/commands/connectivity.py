@@ -10,7 +10,7 @@ import click
 from recommender.commands import options, tables
 
 if TYPE_CHECKING:
-    from recommender.connectivity import By
+    from recommender.listing import By
 
 
 @click.command(

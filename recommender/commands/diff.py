@@ -10,7 +10,7 @@ import click
 from recommender.commands import options, progress
 
 if TYPE_CHECKING:
-    from recommender.connectivity import By
+    from recommender.listing import By
 
 _MOST = 40
 

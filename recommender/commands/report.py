@@ -43,20 +43,14 @@ def command(found: Recommendation, out: Path, policies: tuple[str, ...]) -> None
     changes against the policies in force, whether it was watched long enough, and the review list
     with the commands that decide it.
     """
-    from recommender.diff import compared, evaluators
-    from recommender.report import files
     from recommender.report.page import page
-    from recommender.report.page_data import Judged, page_data
+    from recommender.report.page_data import judged, page_data
 
-    watched = found.watched
-    old, what = _in_force(policies, watched)
-    new = files.proposed(found)
+    old, what = _in_force(policies, found.watched)
     with progress.waiting("comparing with the policies in force"):
-        staged = any(policy.staged for policy in found.policies)
-        before, after = evaluators(old, new, watched.inventory, told=watched.known, staged=staged)
-        changes = compared(old, new, before, after, watched.edges)
+        against = judged(old, found, what)
     with progress.waiting("writing the page"):
-        text = page(page_data(found, Judged(before, after, changes, what)))
+        text = page(page_data(found, against))
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -10,8 +10,8 @@ from recommender.model import CANNOT_BE_TOLD
 from recommender.report.lines import printable
 
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
-    from recommender.connectivity import Connection
     from recommender.diff import Diff, FlowChange, ObjectChange
+    from recommender.listing import Connection
     from recommender.model import Interval, Remark
 
 _WORDS = {True: "allowed", False: "denied", None: "cannot tell"}

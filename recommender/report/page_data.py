@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from recommender.connectivity import Connection
+from recommender.connectivity import Tally, beyond, tally
 from recommender.decisions import is_sayable
-from recommender.diff import Diff
+from recommender.diff import ObjectChange, evaluators, object_changes
 from recommender.evaluate import Evaluator
-from recommender.frames import Row, records
+from recommender.findings import remarks
+from recommender.frames import Row, of_class, records
+from recommender.model import Remark
+from recommender.policies import PolicySet
 from recommender.propose import Proposal, exact_name, named
 from recommender.rarefaction import Curve, curve
 from recommender.recommend import Recommendation
@@ -40,27 +43,55 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 
 @dataclass(frozen=True)
 class Judged:
-    """The policies in force and the proposals as they judge the edges, and what changes."""
+    """The policies in force and the proposals as they judge the edges, and what changes.
+
+    `objects` are without the text of those that are added; `remarks` are on the policies in force.
+    """
 
     before: Evaluator
     after: Evaluator
-    diff: Diff
+    objects: tuple[ObjectChange, ...]
+    gained: Tally
+    lost: Tally
+    remarks: tuple[Remark, ...]
     what: str
 
 
-def page_data(found: Recommendation, judged: Judged) -> dict[str, Any]:
+def judged(old: PolicySet, found: Recommendation, what: str) -> Judged:
+    """What the proposals change against the policies in force, `what` saying which these are."""
+    watched, new = found.watched, files.proposed(found)
+    staged = any(policy.staged for policy in found.policies)
+    before, after = evaluators(old, new, watched.inventory, told=watched.known, staged=staged)
+    seen = of_class(watched.edges, "wanted", "review", "denied")
+    return Judged(
+        before=before,
+        after=after,
+        # What is added stands among the policies already.
+        objects=tuple(object_changes(old, new, text_of_added=False)),
+        gained=_more(after, before),
+        lost=_more(before, after),
+        remarks=tuple(remarks(before, seen)),
+        what=what,
+    )
+
+
+def _more(one: Evaluator, other: Evaluator) -> Tally:
+    """What one permits and the other does not."""
+    return tally(beyond(one.matrix, other.matrix), one.ends, "workload", MOST_CONNECTIONS)
+
+
+def page_data(found: Recommendation, against: Judged) -> dict[str, Any]:
     """All of the page's data.
 
     Args:
         found: the proposals with the edges that they were made of.
-        judged: what the policies in force and the proposals permit; `what` says in a sentence
-            which policies in force these are.
+        against: what `judged` makes of them.
     """
     rows = records(found.watched.edges)
     told, texts = files.as_dict(found), files.policy_texts(found)
     ends = _Ends(rows, found)
     first, days, masks = _days(found)
-    verdicts = [_verdicts(judge, rows) for judge in (judged.before, judged.after)]
+    verdicts = [_verdicts(judge, rows) for judge in (against.before, against.after)]
     reasons: dict[str, int] = {}
     lines = []
     for i, row in enumerate(rows):
@@ -90,7 +121,7 @@ def page_data(found: Recommendation, judged: Judged) -> dict[str, Any]:
         "curve": _curve(curve(found.watched.edges, found.watched.meaning.seen)),
         "replay": {"edges": told["replay"]["edges"], "allowed": told["replay"]["allowed"]},
         "surplus": told["surplus"],
-        "changes": _changes(judged),
+        "changes": _changes(against),
     }
 
 
@@ -314,23 +345,16 @@ def _curve(found: Curve | None) -> Row | None:
     return {"points": points, **{name: round(value, 2) for name, value in rounded.items()}}
 
 
-def _changes(judged: Judged) -> Row:
-    diff = judged.diff
+def _changes(against: Judged) -> Row:
     return {
-        "what": judged.what,
+        "what": against.what,
         "objects": [
-            # What is added stands among the policies already.
-            {
-                "kind": one.kind,
-                "name": one.name,
-                "change": one.change,
-                "text": "" if one.change == "added" else _cut(one.text),
-            }
-            for one in changed(diff.objects)
+            {"kind": one.kind, "name": one.name, "change": one.change, "text": _cut(one.text)}
+            for one in changed(against.objects)
         ],
-        "gained": _connections(diff.gained),
-        "lost": _connections(diff.lost),
-        "findings": [f"{one.ref}: {one.topic}: {one.message}" for one in diff.old_remarks],
+        "gained": _connections(against.gained),
+        "lost": _connections(against.lost),
+        "findings": [f"{one.ref}: {one.topic}: {one.message}" for one in against.remarks],
     }
 
 
@@ -338,10 +362,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}\n(cut here)"
 
 
-def _connections(rows: Sequence[Connection]) -> Row:
-    shown = [
-        [row.src, row.dst, f"{row.protocol} {intervals(row.ports)}"]
-        for row in rows[:MOST_CONNECTIONS]
-    ]
-    ends = Counter(end for row in rows for end in {row.src, row.dst} if "/" in end)
-    return {"count": len(rows), "rows": shown, "by_end": dict(sorted(ends.items()))}
+def _connections(found: Tally) -> Row:
+    rows = [[row.src, row.dst, f"{row.protocol} {intervals(row.ports)}"] for row in found.first]
+    return {"count": found.count, "rows": rows, "by_end": found.by_end}
