@@ -1,16 +1,18 @@
 """How time and memory grow with lines, flows and workloads; writes benchmarks/RESULTS.md.
 
     python -m benchmarks.scale [--lines 1 10 100] [--flows 1 10 100] [--workloads 100 1000 10000]
-        [--spark spark://HOST:PORT|MEMORY] [--memory 1GiB] [--folder DIR] [--out FILE]
+        [--spark spark://HOST:PORT|MEMORY] [--most-spark 10] [--memory 1GiB] [--folder DIR]
+        [--out FILE]
 
-Lines and flows are in millions. Without options a run of a quarter of an hour: 0.1 and 0.3 million
+Lines and flows are in millions. A part without sizes (`--lines --flows 1`) is not run, and what the
+page has of it stays. Without options a run of a quarter of an hour: 0.1 and 0.3 million
 lines, 1, 3 and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of its own;
 peak memory is that of the process and all below it at one moment, with what they share counted
 once. `--spark 1g` starts a cluster here, of two executors with a core and that memory each, and
 counts what its workers and executors take too; of a cluster that is there already it is the
-driver's alone. Logs are made as they are read; what a step reads
-is made outside its time. Growth is n^k, k by least squares over the logarithms; the knee is the
-first size to which it grew faster than n^1.2 from the one before.
+driver's alone. Logs are made as they are read; what a step reads is made outside its time. Growth
+is n^k, k by least squares over the logarithms; the knee is the first size to which it grew faster
+than n^1.2 from the one before.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -226,8 +228,10 @@ def knee(runs: Sequence[Run], value: Callable[[Run], float]) -> float | None:
 
 
 def table(title: str, unit: str, steps: dict[str, list[Run]]) -> Iterator[str]:
-    """One section: a row for each step and size, and the growth of each step."""
-    yield f"\n## {title}\n"
+    """One section: its title, a row for each step and size, and the growth of each step."""
+    yield title
+    if not steps:
+        return
     yield f"| step | {unit} | seconds | processor s | peak MiB |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for name, runs in steps.items():
@@ -263,23 +267,29 @@ def machine() -> Iterator[str]:
     yield f"- Python {platform.python_version()}, {', '.join(known)}"
 
 
-def written(sections: Sequence[Iterator[str]]) -> str:
-    """The page."""
+def written(sections: Sequence[Iterator[str]], before: str = "") -> str:
+    """The page; sections that were not run are those of the page before."""
     now = f"{datetime.now(UTC):%Y-%m-%d}"
-    lines = [
+    kept = {text.partition("\n")[0]: text for text in before.split("\n## ")[1:]}
+    head = [
         "# How it grows\n",
-        f"Written by `python -m benchmarks.scale` on {now}; do not edit. How each figure is taken",
-        "is said at the head of that file. Sizes that are not listed were not run.\n",
-        *machine(),
+        "Written by `python -m benchmarks.scale`; do not edit. How each figure is taken is said at",
+        "the head of that file. Sizes that are not listed were not run.",
     ]
+    page = "\n".join(head) + "\n"
     for section in sections:
-        lines += section
-    return "\n".join(lines) + "\n"
+        title, *lines = section
+        run = ["", f"Run on {now}:\n", *machine(), "", *lines]
+        text = "\n".join([title, *run]) if lines else kept.get(title, "").strip("\n")
+        page += f"\n## {text}\n" if text else ""
+    return page
 
 
 def ratio(steps: dict[str, list[Run]]) -> Iterator[str]:
     """Flowpolicy's fold against plain SQL."""
     names = [name for name in steps if "DuckDB" in name]
+    if not names:
+        return
     yield "\nFlowpolicy's fold against the same counts in plain SQL:\n"
     for one, other in zip(*(steps[name] for name in names), strict=True):
         clock, cpu = one.seconds / other.seconds, one.cpu / other.cpu
@@ -306,6 +316,7 @@ def main() -> None:
     parser.add_argument("--memory", default="1GiB", help="of DuckDB")
     spark = "spark://HOST:PORT|MEMORY"
     parser.add_argument("--spark", metavar=spark, help="fold on this cluster too, or one of 1g")
+    parser.add_argument("--most-spark", type=float, default=10, help="millions of flows on Spark")
     parser.add_argument("--folder", type=Path, help="where stores are made; a temporary one")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
     given = parser.parse_args()
@@ -315,15 +326,20 @@ def main() -> None:
     ):
         folder = Path(name)
         lines = gathered(given.lines, lambda size: ingest(folder, size))
-        flows = gathered(given.flows, lambda size: folds(folder, size, given.memory, cluster))
+        flows = gathered(
+            given.flows,
+            lambda size: folds(
+                folder, size, given.memory, cluster if size <= given.most_spark else None
+            ),
+        )
         clusters = gathered(given.workloads, lambda size: judged(folder, int(size)))
     sections = [
         table("Lines into a store", "lines", lines),
-        table("Flows into edges", "flows", flows),
-        ratio(flows) if flows else iter(()),
+        chain(table("Flows into edges", "flows", flows), ratio(flows)),
         table("Edges into policies", "workloads", clusters),
     ]
-    given.out.write_text(written(sections))
+    before = given.out.read_text() if given.out.exists() else ""
+    given.out.write_text(written(sections, before))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The benchmarks run on tables as they are: what they make has the columns that the steps read."""
 
 import importlib
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,19 @@ def test_growth_is_fitted_and_its_knee_named() -> None:
     assert knee(runs, lambda run: run.cpu) == 1000
     assert knee(runs, lambda run: run.mib) is None
     steps = {"edges, DuckDB": runs, "sql, DuckDB": runs}
-    page = written([table("Flows", "flows", steps), ratio(steps)])
+    page = written([chain(table("Flows", "flows", steps), ratio(steps))])
     assert "| edges, DuckDB | n^1.50 | 1,000 flows | n^-0.00 |" in page.replace("n^0.00", "n^-0.00")
     assert "- 100 flows: 1.00 by the clock, 1.00 of processor time" in page
+
+
+def test_a_part_that_is_not_run_stays_on_the_page() -> None:
+    steps = {"fold": [Run(100, 1.0, 1.0, 1.0)]}
+    both = written([table("Lines", "lines", steps), table("Flows", "flows", steps)])
+    slower = {"fold": [Run(100, 2.0, 1.0, 1.0)]}
+    again = written([table("Lines", "lines", {}), table("Flows", "flows", slower)], both)
+    assert again == both[: both.index("## Flows")] + both[both.index("## Flows") :].replace(
+        "| 1.0 | 1.0 | 1 |", "| 2.0 | 1.0 | 1 |"
+    )
 
 
 def test_made_flows_are_spread_over_days(tmp_path: Path) -> None:
