@@ -15,22 +15,25 @@ from scipy.special import betaln, gammaln
 
 from recommender.roles import Calls, Floats, Ints
 
+# Names and labels tell much of who is in which role. With none of these bits roles fall apart by
+# what chance has hidden, with all of them small ones that lack a call become one.
+_PARTITION = 0.5
 _EXPECTED = 4  # members that take part, for each that does not
 
 
 def description_length(found: Calls, labels: Ints) -> float:
     """Bits to tell distinct calls, given roles: the least is best (see `block_bits`)."""
     sizes = np.bincount(labels, minlength=1).astype(np.float64)
-    return block_bits(found, labels, sizes, naming(found, len(sizes)))
+    return block_bits(found, labels, sizes, naming(found))
 
 
-def naming(found: Calls, roles: int) -> Floats:
+def naming(found: Calls) -> Floats:
     """What may be known of each call before its block is told, a row a call.
 
     Columns: bits to name its block; how many calls its client makes in all, and its server gets.
-    A block is named by whose it is and what it is, the usual briefly: log2 R for one role, and
-    -log2 of the share of all calls that go to that server there, or that that client makes there,
-    whichever is more.
+    What is usual is named briefly: by -log2 of the share of all ends that call that server there,
+    or that that client calls there, whichever is more. So what everybody does, as asking the same
+    DNS, makes nobody alike.
     """
     ports = max(len(found.ports), 1)
     most, totals = np.zeros(len(found)), []
@@ -40,7 +43,7 @@ def naming(found: Calls, roles: int) -> Floats:
         )
         most = np.maximum(most, often[same])
         totals.append(np.bincount(end, minlength=1)[end].astype(np.float64))
-    name = np.log2(max(roles, 1)) + np.log2(max(len(found), 1)) - np.log2(np.maximum(most, 1))
+    name = np.log2(max(len(found.ends), 1)) - np.log2(most)
     return np.stack([name, *totals], axis=1)
 
 
@@ -50,8 +53,8 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
     A block says which clients of its role take part, which servers of the other (see
     `_part_bits`), and which pairs of these call (see `_pair_bits`), and its name. So an end that
     was never seen to do what its role does costs little, which is what a short window makes of
-    it. Who is in which role costs nothing, for names and labels tell it; neither does how many
-    calls an end makes and gets in all, for that is the same in any grouping.
+    it. How many calls an end makes and gets in all costs nothing, for that is the same in any
+    grouping. Who is in which role costs half its bits (see `_partition_bits`).
 
     Calls that make no block worth its bits are told one by one, client, server and port: log2 N +
     log2 N + log2 P each. Else ends would be grouped by what chance calls have in common.
@@ -65,7 +68,15 @@ def block_bits(found: Calls, labels: Ints, sizes: Floats, names: Floats) -> floa
     if not len(found):
         return 0.0
     _, as_block, apart = _told(found, labels, sizes, names)
-    return float(np.minimum(as_block, apart).sum())
+    return float(np.minimum(as_block, apart).sum()) + _PARTITION * _partition_bits(sizes)
+
+
+def _partition_bits(sizes: Floats) -> float:
+    """Bits to say who is in which role: log2 C(N - 1, R - 1) + log2 N! / prod n!."""
+    kept = sizes[sizes > 0]
+    ends = kept.sum(keepdims=True)
+    which = _choices(ends - 1, np.full(1, len(kept) - 1.0)) + _factorial(ends)
+    return float(which[0] - _factorial(kept).sum())
 
 
 def explained(found: Calls, labels: Ints) -> npt.NDArray[np.bool_]:
@@ -74,7 +85,7 @@ def explained(found: Calls, labels: Ints) -> npt.NDArray[np.bool_]:
     All that the others do is told one by one: no role explains any of it.
     """
     sizes = np.bincount(labels, minlength=1).astype(np.float64)
-    block, as_block, apart = _told(found, labels, sizes, naming(found, len(sizes)))
+    block, as_block, apart = _told(found, labels, sizes, naming(found))
     worth = (as_block < apart)[block]
     out = np.zeros(len(labels), bool)
     out[found.client[worth]] = out[found.server[worth]] = True

@@ -95,7 +95,7 @@ def _odd(
 def _saved(found: Calls, labels: Ints) -> list[float]:
     """Bits that each role saves in the blocks that it has a part in, against members apart."""
     sizes = np.bincount(labels, minlength=1).astype(np.float64)
-    names = naming(found, len(sizes))
+    names = naming(found)
     saved = []
     for role, rows in enumerate(incident(found, labels)):
         mine, members = found.where(rows), np.flatnonzero(labels == role)

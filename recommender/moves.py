@@ -90,7 +90,7 @@ def placed(found: Calls, labels: Ints) -> Ints:
     """
     labels = labels.copy()
     sizes = np.bincount(labels).astype(np.float64)
-    names = naming(found, len(sizes))
+    names = naming(found)
     rows = incident(found, labels)
     for end, others in _nearly(found, labels):
         old = int(labels[end])
@@ -147,7 +147,7 @@ def joined(found: Calls, labels: Ints) -> Ints:
     """Roles joined, the most alike first, wherever that saves bits."""
     labels, roles = labels.copy(), int(labels.max()) + 1
     sizes = np.bincount(labels, minlength=roles).astype(np.float64)
-    names = naming(found, roles)
+    names = naming(found)
     rows = incident(found, labels)
     into = np.arange(roles)
     for pair in _alike(found, labels):

@@ -41,7 +41,10 @@ _AT_ONCE = 256  # rows whose likeness to all others is held in memory together
 
 @dataclass(frozen=True)
 class Roles:
-    """A grouping of the ends of `calls`: end i plays role `labels[i]`; `bits` is its length."""
+    """A grouping of the ends of `calls`: end i plays role `labels[i]`.
+
+    `bits` is its length, while ends that no role explains were still told with others.
+    """
 
     calls: Calls
     labels: Ints
@@ -77,11 +80,11 @@ def refined(found: Calls) -> Roles:
         return Roles(found, np.zeros(len(found.ends), np.int64), 0.0)
     tried = [settled(found, start) for start in (_by_length(found), *_by_height(found))]
     labels = finished(found, _crossed(found, tried))
+    bits = round(description_length(found, labels), 3)
     # Where no role explains anything, none is claimed.
     alone = np.flatnonzero(~explained(found, labels))
     labels[alone] = len(labels) + alone
-    labels = relabelled(labels)
-    return Roles(found, labels, round(description_length(found, labels), 3))
+    return Roles(found, relabelled(labels), bits)
 
 
 def _by_length(found: Calls) -> Ints:

@@ -200,9 +200,12 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
         asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
         asking = [sum(c2 == one and p2 == p for c2, _, p2 in calls_of) for one in clients]
         usual = max(asked + asking)
-        bits += math.log2(count) - math.log2(usual / len(found))
+        bits -= math.log2(usual / len(found.ends))
         apart = 2 * math.log2(len(found.ends)) + math.log2(len(found.ports))
         total += min(bits, apart * len(pairs))
+    sizes, ends = [int((labels == role).sum()) for role in range(count)], len(found.ends)
+    orders = math.factorial(ends) // math.prod(map(math.factorial, sizes))
+    total += (math.log2(orders) + math.log2(math.comb(ends - 1, count - 1))) / 2
     assert description_length(found, labels) == pytest.approx(total)
 
 
@@ -227,7 +230,8 @@ def _degree_bits(calls: int, degrees: dict[int, int], totals: dict[int, int]) ->
 def test_calls_to_a_server_of_ones_own_cost_fewer_bits_than_as_many_pairs_at_will() -> None:
     found = calls(*((f"web{i:02}", f"api{i:02}", "TCP 80") for i in range(40)))
     labels = np.array([end.startswith("web") for end in found.ends]).astype(int)
-    assert description_length(found, labels) < math.log2(math.comb(40 * 40, 40)) - 40
+    who = (math.log2(math.comb(80, 40)) + math.log2(79)) / 2
+    assert description_length(found, labels) < who + math.log2(math.comb(40 * 40, 40)) - 40
 
 
 def test_ends_that_no_role_explains_are_each_alone() -> None:
