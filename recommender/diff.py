@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import yaml
 
+from recommender.connectivity import Connections, beyond, counted
 from recommender.essence import essence
 from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.known import Known
-from recommender.listing import By, Connection
+from recommender.listing import By
 from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
@@ -66,8 +67,8 @@ class Diff:
 
     by: By
     objects: tuple[ObjectChange, ...]
-    gained: tuple[Connection, ...]
-    lost: tuple[Connection, ...]
+    gained: Connections
+    lost: Connections
     flows: tuple[FlowChange, ...] | None
     old_remarks: tuple[Remark, ...]
     new_remarks: tuple[Remark, ...]
@@ -110,8 +111,8 @@ def diff(
     return Diff(
         by=by,
         objects=tuple(object_changes(old, new)),
-        gained=tuple(after.connectivity(by, beyond_those_of=before)),
-        lost=tuple(before.connectivity(by, beyond_those_of=after)),
+        gained=counted(beyond(after.matrix, before.matrix), after.ends, by),
+        lost=counted(beyond(before.matrix, after.matrix), before.ends, by),
         flows=None if seen is None else tuple(flow_changes(before, after, seen)),
         old_remarks=tuple(remarks(before, seen)),
         new_remarks=tuple(remarks(after, seen)),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluate import inventory, judge
 
-from recommender.connectivity import beyond, connections, tally
+from recommender.connectivity import beyond, connections, counted
 from recommender.evaluate import Evaluator, evaluator
 from recommender.listing import By
 from recommender.model import (
@@ -32,6 +32,7 @@ from recommender.model import (
     Tier,
     UnknownPeer,
 )
+from recommender.report.changes import each_line, lines
 
 SPACES = {"red": {"team": "a"}, "blue": {"team": "b"}}
 NODES = {"one": ["192.168.0.1"], "two": ["192.168.0.2"]}
@@ -391,11 +392,9 @@ def test_what_is_gained_is_what_only_the_new_set_permits(
     assert gained == points(after.connectivity("pod")) - points(before.connectivity("pod"))
 
 
-@given(worlds(network_policies), st.sampled_from(["workload", "pod"]), st.integers(0, 9))
+@given(worlds(network_policies), st.sampled_from(["workload", "pod"]))
 @settings(max_examples=30, deadline=None)
-def test_connections_are_counted_as_they_are_listed(
-    world: tuple[Any, Any], by: By, most: int
-) -> None:
+def test_connections_are_counted_as_they_are_listed(world: tuple[Any, Any], by: By) -> None:
     cluster, policies = world
     other = judge({"cluster": cluster, "policies": policies[1:]})
     found = judge({"cluster": cluster, "policies": policies}, beside=other.policies)
@@ -403,8 +402,11 @@ def test_connections_are_counted_as_they_are_listed(
     for grid in (found.matrix, beyond(other.matrix, found.matrix)):
         rows = connections(grid, found.ends, by)
         ends = Counter(end for row in rows for end in {row.src, row.dst} if "/" in end)
-        told = tally(grid, found.ends, by, most)
-        assert (told.count, list(told.first)) == (len(rows), rows[:most])
+        told = counted(grid, found.ends, by)
+        assert (len(told), list(told)) == (len(rows), rows)
+        assert list(told.inward()) == [row for row in rows if "/" not in row.src]
+        assert list(each_line(told)) == lines(rows)
+        assert told.lines == len(lines(rows))
         assert list(told.by_end.items()) == sorted(ends.items())
 
 

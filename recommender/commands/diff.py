@@ -31,7 +31,12 @@ _MOST = 40
 @options.cluster
 @options.by
 @options.judging
-@click.option("--all", "everything", is_flag=True, help="Text: show every line of every section.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Text: show every line of every section. JSON: list every connection.",
+)
 @options.output("text", "json", "markdown")
 def command(
     old: str,
@@ -78,7 +83,10 @@ def command(
             staged=staged,
             host_network="as pods" if host_network == "pods" else "as nodes",
         )
-    if output == "json":
+    if output == "json" and everything:
+        for piece in changes.json_of_all(found):
+            click.echo(piece, nl=False)
+    elif output == "json":
         click.echo(json.dumps(changes.as_dict(found), indent=2))
     elif output == "markdown":
         click.echo(changes.markdown(found))
