@@ -11,6 +11,7 @@ from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.listing import By
+    from recommender.manifests import Texts
 
 _MOST = 40
 
@@ -66,8 +67,9 @@ def command(
     from recommender.watch import watch
 
     objects = options.read_inventory(inventory)
+    read: Texts = {}  # most files are the same in both
     before, after = (
-        options.read_policies([path], objects, may_be_empty=True, staged=staged)
+        options.read_policies([path], objects, may_be_empty=True, staged=staged, read=read)
         for path in (old, new)
     )
     with progress.waiting("reading the store"):
