@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import yaml
 
+from recommender.alike import Alike, alike
 from recommender.connectivity import Connections, beyond, counted
 from recommender.essence import essence
 from recommender.evaluate import Evaluator, evaluator
@@ -25,9 +27,10 @@ from recommender.listing import By
 from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
-from recommender.propose import instant
-from recommender.replay import asked, replay
+from recommender.propose import exact_name, instant
+from recommender.replay import asked, judged, replay
 from recommender.report.lines import printable
+from recommender.usage import RuleKey
 
 Change = Literal["added", "removed", "changed", "rewritten", "renamed", "unchanged"]
 
@@ -108,14 +111,20 @@ def diff(
         old, new, inventory, told=told, staged=staged, host_network=host_network
     )
     seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
+    same, of_before = alike(before, after), cache(before.acting_rules)
+
+    def of_after(client: str, server: str, protocol: str, port: int) -> set[RuleKey]:
+        judge = of_before if same(client, server, protocol) else after.acting_rules
+        return judge(client, server, protocol, port)
+
     return Diff(
         by=by,
         objects=tuple(object_changes(old, new)),
         gained=counted(beyond(after.matrix, before.matrix), after.ends, by),
         lost=counted(beyond(before.matrix, after.matrix), before.ends, by),
-        flows=None if seen is None else tuple(flow_changes(before, after, seen)),
-        old_remarks=tuple(remarks(before, seen)),
-        new_remarks=tuple(remarks(after, seen)),
+        flows=None if seen is None else tuple(flow_changes(before, after, seen, same)),
+        old_remarks=tuple(remarks(before, seen, of_before)),
+        new_remarks=tuple(remarks(after, seen, of_after)),
     )
 
 
@@ -276,11 +285,20 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
 # --- observed flows ----------------------------------------------------------------------------
 
 
-def flow_changes(before: Evaluator, after: Evaluator, rows: Sequence[Row]) -> Iterator[FlowChange]:
+def flow_changes(
+    before: Evaluator, after: Evaluator, rows: Sequence[Row], same: Alike
+) -> Iterator[FlowChange]:
     """Observed edges on which the two sets do not agree, in the order of the edges.
 
     What one set only can judge (ICMP, of which NetworkPolicies say nothing) is null by the other.
+    `same` is what `alike` returns.
     """
+    rows = [
+        row
+        for row in rows
+        if judged(row)
+        and not same(exact_name(row, "client"), exact_name(row, "server"), str(row["protocol"]))
+    ]
     olds, news = ({id(r.row): r for r in replay(judge, rows)} for judge in (before, after))
     for row in rows:
         old, new = olds.get(id(row)), news.get(id(row))

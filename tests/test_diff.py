@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from policytext import CLUSTER, manifests, parsed
 
+from recommender.alike import alike
 from recommender.commands.run import Outcome, figures
 from recommender.diff import Diff, diff, evaluators, flow_changes
 from recommender.policies import PolicySet
@@ -162,5 +163,5 @@ def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
         CILIUM.replace("BODY", "spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}")
     )
     before, after = evaluators(old, new, CLUSTER)
-    (one,) = flow_changes(before, after, [row])
+    (one,) = flow_changes(before, after, [row], alike(before, after))
     assert (one.protocol, one.port, one.old, one.new) == ("ICMP", 8, None, True)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluate import inventory, judge
 
+from recommender.alike import alike
 from recommender.connectivity import beyond, connections, counted
 from recommender.evaluate import Evaluator, evaluator
 from recommender.listing import By
@@ -390,6 +391,28 @@ def test_what_is_gained_is_what_only_the_new_set_permits(
     after = judge({"cluster": cluster, "policies": new}, beside=a.policies)
     gained = points(after.connectivity("pod", beyond_those_of=before))
     assert gained == points(after.connectivity("pod")) - points(before.connectivity("pod"))
+
+
+@given(worlds(network_policies), network_policies, st.integers(0, 3), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_ends_that_equal_policies_select_are_judged_alike(
+    world: tuple[Any, Any], other: Any, place: int, gone: bool
+) -> None:
+    cluster, old = world
+    instead = [] if gone else [{**other, "metadata": p["metadata"]} for p in old[place:][:1]]
+    new = [*old[:place], *instead, *old[place + 1 :]]
+    a, b = (judge({"cluster": cluster, "policies": p}) for p in (old, new))
+    before = judge({"cluster": cluster, "policies": old}, beside=b.policies)
+    after = judge({"cluster": cluster, "policies": new}, beside=a.policies)
+    same = alike(before, after)
+    assert alike(before, before)(*OUTSIDE[:2], "TCP")
+    assert not same(*OUTSIDE[:2], "ICMP")
+    for src, dst in product([*before.ends.workloads, OUTSIDE[0]], repeat=2):
+        if same(src, dst, "TCP"):
+            for protocol, port in ASKED:
+                asked = src, dst, protocol, port
+                assert before.verdict(*asked) == after.verdict(*asked)
+                assert before.acting_rules(*asked) == after.acting_rules(*asked)
 
 
 @given(worlds(network_policies), st.sampled_from(["workload", "pod"]))
