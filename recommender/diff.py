@@ -251,17 +251,23 @@ def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(before: Bodies, after: Bodies) -> dict[Name, Name]:
     """From the new name of a policy to the old name of one with an equal spec."""
-    gone = {name: body for name, body in before.items() if name not in after}
+    gone: dict[Hashable, list[Name]] = {}
+    for name in sorted(before.keys() - after.keys()):
+        gone.setdefault(_signature(name, before[name].get("spec")), []).append(name)
     found: dict[Name, Name] = {}
-    for name, body in sorted(after.items()):
-        if name in before or not body.get("spec"):
-            continue
-        for was, old_body in sorted(gone.items()):
-            if was._replace(name=name.name) == name and old_body.get("spec") == body.get("spec"):
+    for name in sorted(after.keys() - before.keys()):
+        if spec := after[name].get("spec"):
+            olds = gone.get(_signature(name, spec), [])
+            if was := next((each for each in olds if before[each].get("spec") == spec), None):
                 found[name] = was
-                del gone[was]
-                break
+                olds.remove(was)
     return found
+
+
+def _signature(name: Name, spec: Any) -> Hashable:
+    """Equal for objects that may be one under two names, so that few need be compared."""
+    # Equal values are written with the same characters, be their keys in another order.
+    return name._replace(name=""), "".join(sorted(str(spec)))
 
 
 def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: Bodies) -> str:

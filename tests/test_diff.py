@@ -80,6 +80,23 @@ def test_an_object_that_means_what_it_meant_is_rewritten_and_no_difference(
     assert change(old, old) == ("unchanged", False)
 
 
+def test_an_object_of_an_equal_spec_in_the_same_namespace_is_renamed_once() -> None:
+    web, cart = (f"{{policyTypes: [Ingress], podSelector: {each[14:-1]}}}" for each in (WEB, CART))
+    turned = f"{{podSelector: {WEB[14:-1]}, policyTypes: [Ingress]}}"
+    old = [v1(web).replace("name: p", f"name: {name}") for name in ("b", "a")]
+    new = [v1(turned).replace("name: p", f"name: {name}") for name in ("y", "x", "z")]
+    old += [v1(cart, "data").replace("name: p", "name: c")]
+    new += [v1(cart).replace("name: p", "name: w")]
+    found = diff(*(given("\n---\n".join(each)) for each in (old, new)), CLUSTER).objects
+    assert [(one.change, one.name, one.old_name) for one in found] == [
+        ("removed", "data/c", None),
+        ("added", "shop/w", None),
+        ("renamed", "shop/x", "shop/a"),
+        ("renamed", "shop/y", "shop/b"),
+        ("added", "shop/z", None),
+    ]
+
+
 ALLOW, DENY = "{action: Allow}", "{action: Deny, source: {selector: app == 'web'}}"
 
 
