@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 
 from recommender.ends import Ends
-from recommender.listing import By, Connection, Grid, listing
+from recommender.listing import By, Connection, Grid, Listing, Run, line_count, listing
 from recommender.matrix import Ids, Matrix, Numbers, mapped
 from recommender.model import PORT_PROTOCOLS, PortSet
 from recommender.tracked import tracked
@@ -87,39 +87,57 @@ def _connections(grid: Grid, ends: Ends, by: By, protocols: Sequence[str]) -> li
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Connections that may be too many to list: the count, the first, and how many are of each end.
+class Connections:
+    """Connections that may be too many to hold: counted by groups, made as they are gone through.
 
-    `by_end` is of named ends, by name; a connection of an end with itself counts once.
+    They come sorted, as `connections` lists them. `count` is of them, `lines` of the lines that
+    they take for people (`listing.line_count`), `by_end` of those of each named end, by name; a
+    connection of an end with itself counts once.
     """
 
+    listed: Listing
     count: int
-    first: tuple[Connection, ...]
+    lines: int
     by_end: dict[str, int]
 
+    def __len__(self) -> int:
+        return self.count
 
-def tally(grid: Grid, ends: Ends, by: By, most: int) -> Tally:
-    """What `connections` would list: counted by groups of ends, only `most` made one by one."""
+    def __iter__(self) -> Iterator[Connection]:
+        return self.listed.rows()
+
+    def inward(self) -> Iterator[Connection]:
+        """Those from ranges of addresses."""
+        return chain.from_iterable(found for _, found in sorted(self.listed.inward().items()))
+
+
+_MEASURES: tuple[Callable[[Sequence[Run]], int], ...] = (len, line_count)
+
+
+def counted(grid: Grid, ends: Ends, by: By) -> Connections:
+    """What `connections` would list: counted by groups of ends, and made when it is asked for."""
     listed = listing(grid, ends, by, PORT_PROTOCOLS)
     groups, names = listed.groups, listed.names
     members = list(groups.members())
     people = np.array([len(at) for _, at in members], np.int64)
-    own = np.zeros(len(names), np.int64)
-    sent, received = np.zeros((2, len(members)), np.int64)
+    own = np.zeros((len(_MEASURES), len(names)), np.int64)
+    sent, received, taken = np.zeros((3, len(_MEASURES), len(members)), np.int64)
     for g, (classes, at) in enumerate(
         tracked("counting what may be reached from groups of workloads", members)
     ):
-        to_class, sizes, outward = listed.counted(classes)
-        sent[g] = sizes @ people - sizes[g] + outward
-        received += sizes * len(at)
-        received[g] -= sizes[g]
-        for i in at:
-            own[i] = listed.width(listed.own(i, to_class))
+        to_class, to_group, outside = listed.from_group(classes)
+        to_self = [listed.own(i, to_class) for i in at]
+        for m, measure in enumerate(_MEASURES):
+            width = partial(listed.width, measure=measure)
+            sizes = mapped(to_group, width)
+            sent[m, g] = sizes @ people - sizes[g] + measure(outside)
+            received[m] += sizes * len(at)
+            received[m, g] -= sizes[g]
+            own[m, at] = [width(ports) for ports in to_self]
     inward = listed.inward_runs()
-    taken = np.array([len(runs) for runs in inward], np.int64)
-    counts = ((sent + received + taken)[groups.of] + own).tolist()
-    return Tally(
-        int(sent @ people + own.sum() + taken @ people),
-        tuple(islice(listed.rows(), most)),
-        {name: count for name, count in sorted(zip(names, counts, strict=True)) if count},
-    )
+    for m, measure in enumerate(_MEASURES):
+        taken[m] = [measure(runs) for runs in inward]
+    count, lines = ((sent + taken) @ people + own.sum(axis=1)).tolist()
+    of_ends = ((sent[0] + received[0] + taken[0])[groups.of] + own[0]).tolist()
+    by_end = {name: n for name, n in sorted(zip(names, of_ends, strict=True)) if n}
+    return Connections(listed, count, lines, by_end)

@@ -9,24 +9,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import yaml
 
+from recommender.alike import Alike, alike
+from recommender.connectivity import Connections, beyond, counted
 from recommender.essence import essence
 from recommender.evaluate import Evaluator, evaluator
 from recommender.findings import remarks
 from recommender.frames import Row, of_class
 from recommender.inventory import Inventory
 from recommender.known import Known
-from recommender.listing import By, Connection
+from recommender.listing import By
 from recommender.manifests import Manifest
 from recommender.model import HostNetwork, Policy, Remark
 from recommender.policies import PolicySet
-from recommender.propose import instant
-from recommender.replay import asked, replay
+from recommender.propose import exact_name, instant
+from recommender.replay import asked, judged, replay
 from recommender.report.lines import printable
+from recommender.usage import RuleKey
 
 Change = Literal["added", "removed", "changed", "rewritten", "renamed", "unchanged"]
 
@@ -66,8 +70,8 @@ class Diff:
 
     by: By
     objects: tuple[ObjectChange, ...]
-    gained: tuple[Connection, ...]
-    lost: tuple[Connection, ...]
+    gained: Connections
+    lost: Connections
     flows: tuple[FlowChange, ...] | None
     old_remarks: tuple[Remark, ...]
     new_remarks: tuple[Remark, ...]
@@ -107,14 +111,20 @@ def diff(
         old, new, inventory, told=told, staged=staged, host_network=host_network
     )
     seen = None if edges is None else of_class(edges, "wanted", "review", "denied")
+    same, of_before = alike(before, after), cache(before.acting_rules)
+
+    def of_after(client: str, server: str, protocol: str, port: int) -> set[RuleKey]:
+        judge = of_before if same(client, server, protocol) else after.acting_rules
+        return judge(client, server, protocol, port)
+
     return Diff(
         by=by,
         objects=tuple(object_changes(old, new)),
-        gained=tuple(after.connectivity(by, beyond_those_of=before)),
-        lost=tuple(before.connectivity(by, beyond_those_of=after)),
-        flows=None if seen is None else tuple(flow_changes(before, after, seen)),
-        old_remarks=tuple(remarks(before, seen)),
-        new_remarks=tuple(remarks(after, seen)),
+        gained=counted(beyond(after.matrix, before.matrix), after.ends, by),
+        lost=counted(beyond(before.matrix, after.matrix), before.ends, by),
+        flows=None if seen is None else tuple(flow_changes(before, after, seen, same)),
+        old_remarks=tuple(remarks(before, seen, of_before)),
+        new_remarks=tuple(remarks(after, seen, of_after)),
     )
 
 
@@ -241,17 +251,23 @@ def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(before: Bodies, after: Bodies) -> dict[Name, Name]:
     """From the new name of a policy to the old name of one with an equal spec."""
-    gone = {name: body for name, body in before.items() if name not in after}
+    gone: dict[Hashable, list[Name]] = {}
+    for name in sorted(before.keys() - after.keys()):
+        gone.setdefault(_signature(name, before[name].get("spec")), []).append(name)
     found: dict[Name, Name] = {}
-    for name, body in sorted(after.items()):
-        if name in before or not body.get("spec"):
-            continue
-        for was, old_body in sorted(gone.items()):
-            if was._replace(name=name.name) == name and old_body.get("spec") == body.get("spec"):
+    for name in sorted(after.keys() - before.keys()):
+        if spec := after[name].get("spec"):
+            olds = gone.get(_signature(name, spec), [])
+            if was := next((each for each in olds if before[each].get("spec") == spec), None):
                 found[name] = was
-                del gone[was]
-                break
+                olds.remove(was)
     return found
+
+
+def _signature(name: Name, spec: Any) -> Hashable:
+    """Equal for objects that may be one under two names, so that few need be compared."""
+    # Equal values are written with the same characters, be their keys in another order.
+    return name._replace(name=""), "".join(sorted(str(spec)))
 
 
 def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: Bodies) -> str:
@@ -275,11 +291,20 @@ def _text(old_name: Name | None, before: Bodies, new_name: Name | None, after: B
 # --- observed flows ----------------------------------------------------------------------------
 
 
-def flow_changes(before: Evaluator, after: Evaluator, rows: Sequence[Row]) -> Iterator[FlowChange]:
+def flow_changes(
+    before: Evaluator, after: Evaluator, rows: Sequence[Row], same: Alike
+) -> Iterator[FlowChange]:
     """Observed edges on which the two sets do not agree, in the order of the edges.
 
     What one set only can judge (ICMP, of which NetworkPolicies say nothing) is null by the other.
+    `same` is what `alike` returns.
     """
+    rows = [
+        row
+        for row in rows
+        if judged(row)
+        and not same(exact_name(row, "client"), exact_name(row, "server"), str(row["protocol"]))
+    ]
     olds, news = ({id(r.row): r for r in replay(judge, rows)} for judge in (before, after))
     for row in rows:
         old, new = olds.get(id(row)), news.get(id(row))

@@ -44,18 +44,21 @@ from recommender.model import (
 )
 from recommender.overlaps import overlaps
 from recommender.universe import is_local
-from recommender.usage import usage
+from recommender.usage import ActingRules, usage
 
 _NAMESPACE = frozenset({"meta:namespace", "ns:kubernetes.io/metadata.name"})
 
 
-def remarks(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Remark]:
+def remarks(
+    judge: Evaluator, rows: Sequence[Row] | None = None, acting_rules: ActingRules | None = None
+) -> Iterator[Remark]:
     """What a person should look at in these policies.
 
     Args:
         judge: of the policies.
         rows: observed edges that policies can decide, where there are any; without them nothing is
             said of use, and every workload is taken to need DNS.
+        acting_rules: as `usage` takes it.
     """
     for policy in judge.policies:
         yield from _subject(policy, judge)
@@ -69,7 +72,7 @@ def remarks(judge: Evaluator, rows: Sequence[Row] | None = None) -> Iterator[Rem
     yield from cut_off(judge, rows)
     yield from overlaps(judge)
     if rows is not None:
-        yield from usage(judge, rows)
+        yield from usage(judge, rows, acting_rules)
 
 
 def _subject(policy: Policy, judge: Evaluator) -> Iterator[Remark]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
 from itertools import groupby, repeat
@@ -93,14 +93,13 @@ class Listing:
         for i in at:
             yield table.of(self.names[i], self.sums.cells(self.own(i, to_class)))
 
-    def counted(self, classes: tuple[int, ...]) -> tuple[Ids, Ids, int]:
-        """From one group: ports to each class, how many rows to an end of each group, and outside.
+    def from_group(self, classes: tuple[int, ...]) -> tuple[Ids, Ids, list[Run]]:
+        """The ports from one group to each class, and to any end of each group, and what outside.
 
         The ports are numbers of `sums`.
         """
         to_class = self.sums.row(classes)
-        sizes = mapped(self.sums.grouped(to_class, self.groups), self.width)
-        return to_class, sizes, len(self._outside(to_class))
+        return to_class, self.sums.grouped(to_class, self.groups), self._outside(to_class)
 
     def own(self, i: int, to_class: Ids) -> int:
         """The ports from an end to itself."""
@@ -108,9 +107,9 @@ class Listing:
             self.sums.within(self.members[i], self.ends, to_class) if self.by == "workload" else 0
         )
 
-    def width(self, ports: int) -> int:
-        """How many rows a set of ports makes."""
-        return len(self.sums.cells(ports))
+    def width(self, ports: int, measure: Callable[[Sequence[Run]], int]) -> int:
+        """The measure of what a set of ports makes between two named ends."""
+        return measure([("", *cell) for cell in self.sums.cells(ports)])
 
     def inward_runs(self) -> list[list[Run]]:
         """What ranges of addresses may reach at an end of each group."""
@@ -164,6 +163,17 @@ def listing(grid: Grid, ends: Ends, by: By, protocols: Sequence[str]) -> Listing
 
 Cells = tuple[tuple[str, tuple[Interval, ...]], ...]
 Run = tuple[str, str, tuple[Interval, ...]]
+
+
+def line_count(runs: Iterable[Run]) -> int:
+    """How many lines an end's runs take, where those with the same ports share one.
+
+    So do protocols between the same ends, and ranges that the same protocols and ports go to.
+    """
+    protocols: dict[tuple[str, tuple[Interval, ...]], set[str]] = {}
+    for end, protocol, ports in runs:
+        protocols.setdefault((end, ports), set()).add(protocol)
+    return len({(frozenset(names), ports) for (_, ports), names in protocols.items()})
 
 
 @dataclass(frozen=True)

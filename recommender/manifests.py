@@ -10,7 +10,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,17 @@ class Problem:
         return f"{self.place}: {self.message}; the rest was read"
 
 
+Texts = dict[bytes, list[Manifest | Problem]]  # by the hash of a text; places lack the file
+
+
 def read_manifests(
-    paths: Sequence[str | Path], *, may_be_empty: bool = False
+    paths: Sequence[str | Path], *, may_be_empty: bool = False, read: Texts | None = None
 ) -> tuple[list[Manifest], list[Problem]]:
     """Every object in the files, folders (searched through) and `-` (standard input) given.
 
     Lists are opened. Objects come in the order of the paths, folders by name. Files that tell
-    Kustomize what to build are no objects, and are passed over in folders.
+    Kustomize what to build are no objects, and are passed over in folders. What is in `read` is not
+    read again: files of one text share their bodies.
 
     Raises:
         InventoryError: a path does not exist or cannot be read, or a folder holds no manifest,
@@ -104,14 +109,18 @@ def read_manifests(
     """
     manifests: list[Manifest] = []
     problems: list[Problem] = []
+    read = {} if read is None else read
     for path in paths:
         for name, text in _texts(path, may_be_empty):
-            reader = _json_objects if text.lstrip()[:1] in ("{", "[") else _yaml_objects
-            for found in reader(name, text):
+            key = sha256(text.encode(errors="surrogatepass")).digest()
+            if key not in read:
+                reader = _json_objects if text.lstrip()[:1] in ("{", "[") else _yaml_objects
+                read[key] = list(reader("", text))
+            for found in read[key]:
                 if isinstance(found, Problem):
-                    problems.append(found)
+                    problems.append(replace(found, place=f"{name}{found.place}"))
                 else:
-                    manifests.append(found)
+                    manifests.append(replace(found, place=f"{name}{found.place}"))
     return manifests, problems
 
 

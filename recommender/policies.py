@@ -10,7 +10,7 @@ from pathlib import Path
 from recommender.dialects import parse_policies
 from recommender.errors import PolicyError
 from recommender.inventory import Inventory
-from recommender.manifests import Manifest, Problem, read_manifests
+from recommender.manifests import Manifest, Problem, Texts, read_manifests
 from recommender.model import Policy
 from recommender.objects import POLICY_GROUPS, core_kind
 from recommender.rollout import audited
@@ -44,17 +44,18 @@ def read_policies(
     *,
     may_be_empty: bool = False,
     staged: bool = False,
+    read: Texts | None = None,
 ) -> PolicySet:
     """The policy objects in files and folders, which only if so said may be empty.
 
     Tiers, sets and groups that the inventory holds serve the policies too. With `staged`, our own
-    in Cilium's audit form are read as they will enforce.
+    in Cilium's audit form are read as they will enforce. `read` is as `read_manifests` takes it.
 
     Raises:
         InventoryError: a path cannot be read.
         PolicyError: nothing but broken documents.
     """
-    manifests, problems = read_manifests(paths, may_be_empty=may_be_empty)
+    manifests, problems = read_manifests(paths, may_be_empty=may_be_empty, read=read)
     if problems and not manifests:
         raise PolicyError(f"{problems[0].place}: {problems[0].message}; mend the document")
     given = [manifest for manifest in manifests if core_kind(manifest.body) is None]

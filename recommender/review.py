@@ -9,6 +9,7 @@ from recommender.diff import Diff, diff
 from recommender.evaluate import evaluator
 from recommender.frames import of_class
 from recommender.git import Git, GitError, checked_out
+from recommender.manifests import Texts
 from recommender.model import Remark
 from recommender.policies import PolicySet, read_policies
 from recommender.replay import Replayed, replay
@@ -50,9 +51,10 @@ def review(git: Git, base: str, path: str, watched: Watched) -> Review:
             f"{git.folder}: {base} and HEAD have no commit in common; fetch more of the history"
         )
     folder = inside(path)
-    new = _policies(git.folder / folder, watched)
+    read: Texts = {}  # most files are the same in both
+    new = _policies(git.folder / folder, watched, read)
     with checked_out(git, start) as before:
-        old = _policies(before.folder / folder, watched)
+        old = _policies(before.folder / folder, watched, read)
         changed = diff(old, new, watched.inventory, watched.edges, told=watched.known)
     was, now = (
         list(
@@ -76,7 +78,7 @@ def review(git: Git, base: str, path: str, watched: Watched) -> Review:
     return Review(changed, new, tuple(denied))
 
 
-def _policies(folder: Path, watched: Watched) -> PolicySet:
+def _policies(folder: Path, watched: Watched, read: Texts) -> PolicySet:
     if not folder.is_dir():
         return PolicySet([], [])
-    return read_policies([folder], watched.inventory, may_be_empty=True)
+    return read_policies([folder], watched.inventory, may_be_empty=True, read=read)

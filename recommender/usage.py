@@ -44,14 +44,21 @@ class _Use:
     ports: PortSet = NO_PORTS
 
 
-def usage(judge: Evaluator, rows: Sequence[Row]) -> Iterator[Remark]:
+ActingRules = Callable[[str, str, str, int], set[RuleKey]]
+
+
+def usage(
+    judge: Evaluator, rows: Sequence[Row], acting_rules: ActingRules | None = None
+) -> Iterator[Remark]:
     """The allow rules that no observed edge came through, and those that allow more than was seen.
 
     Args:
         judge: of the policies.
         rows: observed edges, of every class that policies can decide; see `classify.classified`.
+        acting_rules: what answers as the evaluator's own does, where the answers are known already.
     """
-    used, named = _used(judge, rows), cache(partial(_workloads, judge.world))
+    used = _used(judge, rows, acting_rules or judge.acting_rules)
+    named = cache(partial(_workloads, judge.world))
     for policy in judge.policies:
         for direction in DIRECTIONS:
             for rule in policy.rules(direction):
@@ -68,7 +75,7 @@ def usage(judge: Evaluator, rows: Sequence[Row]) -> Iterator[Remark]:
                     yield Remark(policy.ref, "wider than its use", wide, direction, rule.index)
 
 
-def _used(judge: Evaluator, rows: Iterable[Row]) -> dict[RuleKey, _Use]:
+def _used(judge: Evaluator, rows: Iterable[Row], acting_rules: ActingRules) -> dict[RuleKey, _Use]:
     found: dict[RuleKey, _Use] = defaultdict(_Use)
     dns = dns_ports(judge.world.inventory)
     for row in rows:
@@ -79,7 +86,7 @@ def _used(judge: Evaluator, rows: Iterable[Row]) -> dict[RuleKey, _Use]:
         if is_dns(row, dns):  # asked again over TCP where the answer is long (RFC 7766)
             ports |= PortSet.one("TCP", port) | PortSet.one("UDP", port)
         ends = exact_name(row, "client"), exact_name(row, "server")
-        for key in judge.acting_rules(*ends, protocol, port):
+        for key in acting_rules(*ends, protocol, port):
             own, other = ("client", "server") if key[1] == "egress" else ("server", "client")
             use, peer = found[key], workload_of(row, other)
             use.ports |= ports

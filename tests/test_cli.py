@@ -251,6 +251,7 @@ def test_diff_names_what_changes_and_exits_10(store: Path, proposals: Path) -> N
         "wider than its use",
     }
     assert found["lost"]
+    assert json.loads(invoke(*args, "-o", "json", "--all", code=10)[0]) == found
     markdown, _ = invoke(*args, "-o", "markdown", code=10)
     assert markdown.startswith("### Network policy changes")
     assert not found["gained"]

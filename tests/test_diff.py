@@ -1,12 +1,21 @@
 """What changes between two sets: objects whose text changed, and those whose meaning did."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from policytext import CLUSTER, manifests, parsed
 
-from recommender.diff import diff, evaluators, flow_changes
+from recommender.alike import alike
+from recommender.commands.run import Outcome, figures
+from recommender.diff import Diff, diff, evaluators, flow_changes
 from recommender.policies import PolicySet
+from recommender.report import changes
+from recommender.report.changes import lines
+
+SCHEMA = json.loads(Path(changes.__file__).with_name("diff.schema.json").read_text())
 
 V1 = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: NS}, spec: SPEC}"  # fmt: skip
 CILIUM = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: p, namespace: shop}, BODY}"  # fmt: skip
@@ -71,6 +80,23 @@ def test_an_object_that_means_what_it_meant_is_rewritten_and_no_difference(
     assert change(old, old) == ("unchanged", False)
 
 
+def test_an_object_of_an_equal_spec_in_the_same_namespace_is_renamed_once() -> None:
+    web, cart = (f"{{policyTypes: [Ingress], podSelector: {each[14:-1]}}}" for each in (WEB, CART))
+    turned = f"{{podSelector: {WEB[14:-1]}, policyTypes: [Ingress]}}"
+    old = [v1(web).replace("name: p", f"name: {name}") for name in ("b", "a")]
+    new = [v1(turned).replace("name: p", f"name: {name}") for name in ("y", "x", "z")]
+    old += [v1(cart, "data").replace("name: p", "name: c")]
+    new += [v1(cart).replace("name: p", "name: w")]
+    found = diff(*(given("\n---\n".join(each)) for each in (old, new)), CLUSTER).objects
+    assert [(one.change, one.name, one.old_name) for one in found] == [
+        ("removed", "data/c", None),
+        ("added", "shop/w", None),
+        ("renamed", "shop/x", "shop/a"),
+        ("renamed", "shop/y", "shop/b"),
+        ("added", "shop/z", None),
+    ]
+
+
 ALLOW, DENY = "{action: Allow}", "{action: Deny, source: {selector: app == 'web'}}"
 
 
@@ -100,6 +126,49 @@ def test_an_object_that_means_something_else_is_changed(old: str, new: str) -> N
     assert change(old, new) == ("changed", True)
 
 
+EMPTY = PolicySet([], [])
+
+
+@pytest.fixture
+def first() -> Diff:
+    """What policies change where none was in force before."""
+    return diff(EMPTY, given(v1("{podSelector: {}, policyTypes: [Ingress, Egress]}")), CLUSTER)
+
+
+def test_json_lists_the_first_connections_and_counts_the_rest(first: Diff) -> None:
+    whole, cut = changes.as_dict(first), changes.as_dict(first, 2)
+    assert "lost_more" not in whole
+    assert cut["lost"] == whole["lost"][:2]
+    assert cut["lost_more"] == len(whole["lost"]) - 2 > 0
+    assert "gained_more" not in cut
+    jsonschema.validate(cut, SCHEMA)
+    assert figures(Outcome("diff", 10, 0.0, cut)) == figures(Outcome("diff", 10, 0.0, whole))
+
+
+def test_json_of_all_connections_is_the_same_text_where_it_is_written_in_pieces(
+    first: Diff,
+) -> None:
+    for found in (first, diff(EMPTY, EMPTY, CLUSTER)):
+        whole = json.dumps(changes.as_dict(found), indent=2) + "\n"
+        assert "".join(changes.json_of_all(found)) == whole
+
+
+def test_text_counts_the_lines_that_it_cuts_and_says_where_they_are(
+    first: Diff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = list(changes.text(first))
+    start = every.index(next(line for line in every if line.startswith("connections lost: ")))
+    (count,) = (int(word) for word in every[start].split(": ")[1:])
+    assert count == len(lines(first.lost)) > 2
+    cut = list(changes.text(first, 2))
+    assert cut[: start + 3] == every[: start + 3]
+    assert cut[start + 3] == f"  and {count - 2} more; --all shows them, -o json holds them"
+    monkeypatch.setattr(changes, "MOST_CONNECTIONS", 2)
+    assert f"  and {count - 2} more; --all shows them, in -o json as well" in changes.text(first, 2)
+    monkeypatch.setattr(changes, "_MOST", 2)
+    assert f"- and {count - 2} more" in changes.markdown(first)
+
+
 def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
     row: dict[str, Any] = {"protocol": "ICMP", "port": None, "connections": 1, "class": "wanted"}
     row["last_seen"] = "2026-03-02T08:00:00Z"
@@ -111,5 +180,5 @@ def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
         CILIUM.replace("BODY", "spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}")
     )
     before, after = evaluators(old, new, CLUSTER)
-    (one,) = flow_changes(before, after, [row])
+    (one,) = flow_changes(before, after, [row], alike(before, after))
     assert (one.protocol, one.port, one.old, one.new) == ("ICMP", 8, None, True)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluate import inventory, judge
 
-from recommender.connectivity import beyond, connections, tally
+from recommender.alike import alike
+from recommender.connectivity import beyond, connections, counted
 from recommender.evaluate import Evaluator, evaluator
 from recommender.listing import By
 from recommender.model import (
@@ -32,6 +33,7 @@ from recommender.model import (
     Tier,
     UnknownPeer,
 )
+from recommender.report.changes import each_line, lines
 
 SPACES = {"red": {"team": "a"}, "blue": {"team": "b"}}
 NODES = {"one": ["192.168.0.1"], "two": ["192.168.0.2"]}
@@ -391,11 +393,31 @@ def test_what_is_gained_is_what_only_the_new_set_permits(
     assert gained == points(after.connectivity("pod")) - points(before.connectivity("pod"))
 
 
-@given(worlds(network_policies), st.sampled_from(["workload", "pod"]), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
-def test_connections_are_counted_as_they_are_listed(
-    world: tuple[Any, Any], by: By, most: int
+@given(worlds(network_policies), network_policies, st.integers(0, 3), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_ends_that_equal_policies_select_are_judged_alike(
+    world: tuple[Any, Any], other: Any, place: int, gone: bool
 ) -> None:
+    cluster, old = world
+    instead = [] if gone else [{**other, "metadata": p["metadata"]} for p in old[place:][:1]]
+    new = [*old[:place], *instead, *old[place + 1 :]]
+    a, b = (judge({"cluster": cluster, "policies": p}) for p in (old, new))
+    before = judge({"cluster": cluster, "policies": old}, beside=b.policies)
+    after = judge({"cluster": cluster, "policies": new}, beside=a.policies)
+    same = alike(before, after)
+    assert alike(before, before)(*OUTSIDE[:2], "TCP")
+    assert not same(*OUTSIDE[:2], "ICMP")
+    for src, dst in product([*before.ends.workloads, OUTSIDE[0]], repeat=2):
+        if same(src, dst, "TCP"):
+            for protocol, port in ASKED:
+                asked = src, dst, protocol, port
+                assert before.verdict(*asked) == after.verdict(*asked)
+                assert before.acting_rules(*asked) == after.acting_rules(*asked)
+
+
+@given(worlds(network_policies), st.sampled_from(["workload", "pod"]))
+@settings(max_examples=30, deadline=None)
+def test_connections_are_counted_as_they_are_listed(world: tuple[Any, Any], by: By) -> None:
     cluster, policies = world
     other = judge({"cluster": cluster, "policies": policies[1:]})
     found = judge({"cluster": cluster, "policies": policies}, beside=other.policies)
@@ -403,8 +425,11 @@ def test_connections_are_counted_as_they_are_listed(
     for grid in (found.matrix, beyond(other.matrix, found.matrix)):
         rows = connections(grid, found.ends, by)
         ends = Counter(end for row in rows for end in {row.src, row.dst} if "/" in end)
-        told = tally(grid, found.ends, by, most)
-        assert (told.count, list(told.first)) == (len(rows), rows[:most])
+        told = counted(grid, found.ends, by)
+        assert (len(told), list(told)) == (len(rows), rows)
+        assert list(told.inward()) == [row for row in rows if "/" not in row.src]
+        assert list(each_line(told)) == lines(rows)
+        assert told.lines == len(lines(rows))
         assert list(told.by_end.items()) == sorted(ends.items())
 
 

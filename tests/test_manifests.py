@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recommender.errors import InventoryError
-from recommender.manifests import read_manifests
+from recommender.manifests import Texts, read_manifests
 
 TWO = """\
 # two objects, the second broken
@@ -39,6 +39,18 @@ def test_a_broken_document_is_named_with_its_line_and_the_rest_is_read(tmp_path:
     assert len(problems) == 1
     assert problems[0].place in {f"{path}:9", f"{path}:10"}
     assert str(problems[0]).endswith("the rest was read")
+
+
+def test_a_text_that_was_read_is_not_read_again_and_keeps_the_places_of_each_file(
+    tmp_path: Path,
+) -> None:
+    old, new = write(tmp_path, "old.yaml", TWO), write(tmp_path, "new.yaml", TWO)
+    read: Texts = {}
+    (first, bad), (again, bad_again) = (read_manifests([path], read=read) for path in (old, new))
+    assert (again, bad_again) == read_manifests([new])
+    assert [m.place for m in first] == [f"{old}:3", f"{old}:11"]
+    assert [one.body is other.body for one, other in zip(first, again, strict=True)] == [True] * 2
+    assert bad[0].place.startswith(f"{old}:")
 
 
 def test_an_object_in_a_list_keeps_its_own_line(tmp_path: Path) -> None:

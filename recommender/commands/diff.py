@@ -11,6 +11,7 @@ from recommender.commands import options, progress
 
 if TYPE_CHECKING:
     from recommender.listing import By
+    from recommender.manifests import Texts
 
 _MOST = 40
 
@@ -31,7 +32,12 @@ _MOST = 40
 @options.cluster
 @options.by
 @options.judging
-@click.option("--all", "everything", is_flag=True, help="Text: show every line of every section.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Text: show every line of every section. JSON: list every connection.",
+)
 @options.output("text", "json", "markdown")
 def command(
     old: str,
@@ -61,8 +67,9 @@ def command(
     from recommender.watch import watch
 
     objects = options.read_inventory(inventory)
+    read: Texts = {}  # most files are the same in both
     before, after = (
-        options.read_policies([path], objects, may_be_empty=True, staged=staged)
+        options.read_policies([path], objects, may_be_empty=True, staged=staged, read=read)
         for path in (old, new)
     )
     with progress.waiting("reading the store"):
@@ -78,7 +85,10 @@ def command(
             staged=staged,
             host_network="as pods" if host_network == "pods" else "as nodes",
         )
-    if output == "json":
+    if output == "json" and everything:
+        for piece in changes.json_of_all(found):
+            click.echo(piece, nl=False)
+    elif output == "json":
         click.echo(json.dumps(changes.as_dict(found), indent=2))
     elif output == "markdown":
         click.echo(changes.markdown(found))

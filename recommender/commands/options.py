@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recommender.dialects.writers import Network, Rollout
     from recommender.inventory import Inventory, Pod
     from recommender.known import Known
+    from recommender.manifests import Texts
     from recommender.model import HostNetwork, Policy
     from recommender.policies import PolicySet
 
@@ -305,12 +306,17 @@ def say_problems(inventory: Inventory) -> None:
 
 
 def read_policies(
-    paths: Sequence[str], inventory: Inventory, *, may_be_empty: bool = False, staged: bool = False
+    paths: Sequence[str],
+    inventory: Inventory,
+    *,
+    may_be_empty: bool = False,
+    staged: bool = False,
+    read: Texts | None = None,
 ) -> PolicySet:
     """The policies; what was left out of them is said."""
     from recommender.policies import read_policies
 
-    found = read_policies(paths, inventory, may_be_empty=may_be_empty, staged=staged)
+    found = read_policies(paths, inventory, may_be_empty=may_be_empty, staged=staged, read=read)
     if may_be_empty and not found.manifests:
         say(f"{', '.join(paths)}: no object here, so this is taken as a set without policies")
     for note in found.notes:

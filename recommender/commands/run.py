@@ -190,8 +190,8 @@ def figures(outcome: Outcome) -> dict[str, float]:
         }
     if outcome.step == "diff" and "gained" in found:
         return {
-            "connections_gained": len(found["gained"]),
-            "connections_lost": len(found["lost"]),
+            f"connections_{key}": len(found[key]) + found.get(f"{key}_more", 0)
+            for key in ("gained", "lost")
         }
     return {}
 

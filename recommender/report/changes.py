@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from recommender.model import CANNOT_BE_TOLD
 from recommender.report.lines import printable
 
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
+    from recommender.connectivity import Connections
     from recommender.diff import Diff, FlowChange, ObjectChange
     from recommender.listing import Connection
     from recommender.model import Interval, Remark
 
+MOST_CONNECTIONS = 10_000  # gained, and lost, in JSON: the rest is counted
 _WORDS = {True: "allowed", False: "denied", None: "cannot tell"}
 
 
@@ -29,6 +33,22 @@ def lines(rows: Iterable[Connection]) -> list[str]:
     Protocols with the same ports between the same ends share one, and so do address ranges with
     the same other end and ports.
     """
+    return list(_lines(rows).values())
+
+
+def each_line(found: Connections) -> Iterator[str]:
+    """The same lines, `found.lines` of them, of which those from one source are held at a time."""
+    from_ranges = _lines(found.inward())
+    for src, rows in groupby(found, lambda row: row.src):
+        of_source = _lines(rows)
+        if _is_range(src):  # other ranges, further on, may share its lines
+            yield from (from_ranges.pop(key) for key in of_source if key in from_ranges)
+        else:
+            yield from of_source.values()
+
+
+def _lines(rows: Iterable[Connection]) -> dict[tuple[str, str, str], str]:
+    """The lines by what makes them one: the ends that are no range, and the ports."""
     protocols: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         protocols.setdefault((row.src, row.dst, intervals(row.ports)), []).append(row.protocol)
@@ -36,10 +56,11 @@ def lines(rows: Iterable[Connection]) -> list[str]:
     for (src, dst, ports), names in protocols.items():
         ends = ("" if _is_range(src) else src, "" if _is_range(dst) else dst)
         together.setdefault((*ends, f"{','.join(names)} {ports}"), []).append((src, dst))
-    return [
-        f"{src or _ranges(s for s, _ in ends)} -> {dst or _ranges(d for _, d in ends)} {ports}"
+    return {
+        (src, dst, ports): f"{src or _ranges(s for s, _ in ends)} -> "
+        f"{dst or _ranges(d for _, d in ends)} {ports}"
         for (src, dst, ports), ends in together.items()
-    ]
+    }
 
 
 def _is_range(end: str) -> bool:
@@ -82,10 +103,10 @@ def text(diff: Diff, most: int | None = None) -> Iterator[str]:
         yield from change.text.splitlines()
     same = len(diff.objects) - len(changed(diff.objects))
     yield f"objects unchanged: {same}"
-    yield from _section("connections gained", [f"+ {line}" for line in lines(diff.gained)], most)
+    yield from _connections("connections gained", "+", diff.gained, most)
     if diff.gained:
         yield from _doubt("old", diff.old_remarks)
-    yield from _section("connections lost", [f"- {line}" for line in lines(diff.lost)], most)
+    yield from _connections("connections lost", "-", diff.lost, most)
     if diff.lost:
         yield from _doubt("new", diff.new_remarks)
     if diff.flows is not None:
@@ -137,6 +158,14 @@ def _section(title: str, found: Sequence[str], most: int | None) -> Iterator[str
         yield f"  and {len(found) - most} more; --all shows them, -o json holds them"
 
 
+def _connections(title: str, sign: str, found: Connections, most: int | None) -> Iterator[str]:
+    yield f"{title}: {found.lines}"
+    yield from (f"  {sign} {line}" for line in islice(each_line(found), most))
+    if most is not None and found.lines > most:
+        held = "-o json holds them" if len(found) <= MOST_CONNECTIONS else "in -o json as well"
+        yield f"  and {found.lines - most} more; --all shows them, {held}"
+
+
 def _doubt(which: str, remarks: Iterable[Remark]) -> Iterator[str]:
     """That a set may permit what is listed as beyond it, where some of its rules are unknown."""
     unknown = [remark for remark in remarks if remark.topic == CANNOT_BE_TOLD]
@@ -153,8 +182,13 @@ def _remark(remark: Remark) -> str:
     return f"{place}{remark.ref}{rule}: {remark.topic}: {remark.message}"
 
 
-def as_dict(diff: Diff) -> dict[str, Any]:
-    """The diff as JSON, as `diff.schema.json` has it."""
+def as_dict(diff: Diff, most: int = MOST_CONNECTIONS) -> dict[str, Any]:
+    """The diff as JSON, as `diff.schema.json` has it.
+
+    Of what is gained, and of what is lost, `most` are listed and the rest counted.
+    """
+    ways = {"gained": diff.gained, "lost": diff.lost}
+    more = {f"{way}_more": len(found) - most for way, found in ways.items() if len(found) > most}
     return {
         "schema": "flowpolicy/diff/v1",
         "by": diff.by,
@@ -168,8 +202,8 @@ def as_dict(diff: Diff) -> dict[str, Any]:
             }
             for change in diff.objects
         ],
-        "gained": [connection(row) for row in diff.gained],
-        "lost": [connection(row) for row in diff.lost],
+        **{way: [connection(row) for row in islice(rows, most)] for way, rows in ways.items()},
+        **more,
         "flows": None if diff.flows is None else [_flow(row) for row in diff.flows],
         "findings": [
             {"set": which, **_finding(remark)}
@@ -177,6 +211,36 @@ def as_dict(diff: Diff) -> dict[str, Any]:
             for remark in remarks
         ],
     }
+
+
+def json_of_all(diff: Diff) -> Iterator[str]:
+    """The diff as JSON with all that is gained and lost, in pieces of one source at most."""
+    comma = "{"
+    for key, value in as_dict(diff, 0).items():
+        if key.endswith("_more"):
+            continue
+        yield f"{comma}\n  {json.dumps(key)}: "
+        found = {"gained": diff.gained, "lost": diff.lost}.get(key)
+        if found:
+            yield from _json_of_each(found)
+        else:
+            yield _indented(value, 2)
+        comma = ","
+    yield "\n}\n"
+
+
+def _json_of_each(found: Connections) -> Iterator[str]:
+    comma = "["
+    for _, rows in groupby(found, lambda row: row.src):
+        texts = ",".join(f"\n    {_indented(connection(row), 4)}" for row in rows)
+        yield f"{comma}{texts}"
+        comma = ","
+    yield "\n  ]"
+
+
+def _indented(value: Any, by: int) -> str:
+    # Texts in JSON hold no line break.
+    return json.dumps(value, indent=2).replace("\n", f"\n{' ' * by}")
 
 
 def _finding(remark: Remark) -> dict[str, Any]:
@@ -216,11 +280,13 @@ def _markdown(diff: Diff) -> Iterator[str]:
     if diff.flows is not None:
         counts.append(f"{len(diff.flows)} observed flows change verdict")
     yield ", ".join(counts)
+    gained, lost = (list(islice(each_line(each), _MOST)) for each in (diff.gained, diff.lost))
+    cut = {"Connections gained": diff.gained.lines, "Connections lost": diff.lost.lines}
     for title, found in (
         ("Objects", [_title(change) for change in changed(diff.objects)]),
-        ("Connections gained", lines(diff.gained)),
+        ("Connections gained", gained),
         ("Not sure to be gained", list(_doubt("old", diff.old_remarks)) if diff.gained else []),
-        ("Connections lost", lines(diff.lost)),
+        ("Connections lost", lost),
         ("Not sure to be lost", list(_doubt("new", diff.new_remarks)) if diff.lost else []),
         (
             "Observed flows that change verdict",
@@ -234,8 +300,8 @@ def _markdown(diff: Diff) -> Iterator[str]:
             yield f"#### {title}"
             yield ""
             yield from (f"- `{_code(line)}`" for line in found[:_MOST])
-            if len(found) > _MOST:
-                yield f"- and {len(found) - _MOST} more"
+            if (count := cut.get(title, len(found))) > _MOST:
+                yield f"- and {count - _MOST} more"
 
 
 def _code(line: str) -> str:

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from recommender.connectivity import Tally, beyond, tally
+from recommender.connectivity import Connections, beyond, counted
 from recommender.decisions import is_sayable
 from recommender.diff import ObjectChange, evaluators, object_changes
 from recommender.evaluate import Evaluator
@@ -51,8 +52,8 @@ class Judged:
     before: Evaluator
     after: Evaluator
     objects: tuple[ObjectChange, ...]
-    gained: Tally
-    lost: Tally
+    gained: Connections
+    lost: Connections
     remarks: tuple[Remark, ...]
     what: str
 
@@ -75,9 +76,9 @@ def judged(old: PolicySet, found: Recommendation, what: str) -> Judged:
     )
 
 
-def _more(one: Evaluator, other: Evaluator) -> Tally:
+def _more(one: Evaluator, other: Evaluator) -> Connections:
     """What one permits and the other does not."""
-    return tally(beyond(one.matrix, other.matrix), one.ends, "workload", MOST_CONNECTIONS)
+    return counted(beyond(one.matrix, other.matrix), one.ends, "workload")
 
 
 def page_data(found: Recommendation, against: Judged) -> dict[str, Any]:
@@ -362,6 +363,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}\n(cut here)"
 
 
-def _connections(found: Tally) -> Row:
-    rows = [[row.src, row.dst, f"{row.protocol} {intervals(row.ports)}"] for row in found.first]
+def _connections(found: Connections) -> Row:
+    first = islice(found, MOST_CONNECTIONS)
+    rows = [[row.src, row.dst, f"{row.protocol} {intervals(row.ports)}"] for row in first]
     return {"count": found.count, "rows": rows, "by_end": found.by_end}

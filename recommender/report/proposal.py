@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from recommender.diff import Diff
 from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
 from recommender.report.beside import hole_text, uses_text
-from recommender.report.changes import lines
+from recommender.report.changes import each_line
 from recommender.report.files import port_texts, window
 from recommender.report.lines import printable
 from recommender.report.patterns import window_line
@@ -53,8 +54,8 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
     yield f"**Readiness:** {code(window_line(found.window))}"
     shown = [f"{change.change}: {change.kind} {change.name}" for change in objects]
     yield from _list("Objects", shown, most)
-    yield from _list("Connections gained", lines(diff.gained), most)
-    yield from _list("Connections lost", lines(diff.lost), most)
+    for title, more in (("Connections gained", diff.gained), ("Connections lost", diff.lost)):
+        yield from _list(title, list(islice(each_line(more), most)), most, more.lines)
     yield from _review(of_class(found.watched.edges, "review"), most)
     yield from _list("Changed by people, and left as it is", by_hand, most)
     lost = [
@@ -71,12 +72,14 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
     yield from _evidence(found, most)
 
 
-def _list(title: str, found: Sequence[str], most: int) -> Iterator[str]:
+def _list(title: str, found: Sequence[str], most: int, count: int | None = None) -> Iterator[str]:
+    """A list of `count` lines, unless given as many as are `found`, cut after `most`."""
     if found:
-        yield from ("", f"#### {title}: {len(found)}", "")
+        count = len(found) if count is None else count
+        yield from ("", f"#### {title}: {count}", "")
         yield from (f"- {code(line)}" for line in found[:most])
-        if len(found) > most:
-            yield f"- and {len(found) - most} more; `flowpolicy diff --all` shows all"
+        if count > most:
+            yield f"- and {count - most} more; `flowpolicy diff --all` shows all"
 
 
 def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
