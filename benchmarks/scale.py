@@ -89,6 +89,17 @@ def taken(pids: Sequence[int]) -> float:
     return sum(int(ticks) for own in fields for ticks in own[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
+def held(pids: Sequence[int]) -> float:
+    """MiB that these processes and all below them hold now."""
+    mib = 0.0
+    for pid in pids:
+        for process in tree(str(pid)):
+            # One that has just ended has none, and a worker's may stay that way for long.
+            with suppress(OSError, ValueError, IndexError):
+                mib += memory_mib(process)
+    return mib
+
+
 def measured(
     size: float,
     command: Sequence[str],
@@ -105,9 +116,7 @@ def measured(
         )
         pieces = feed() if feed else iter(())
         while process.poll() is None:
-            with suppress(OSError, ValueError, IndexError):  # one that has just ended
-                pids = [pid for top in (process.pid, *workers) for pid in tree(str(top))]
-                peak = max(peak, sum(map(memory_mib, pids)))
+            peak = max(peak, held((process.pid, *workers)))
             piece = next(pieces, None)
             if process.stdin and piece:
                 process.stdin.write(piece)
@@ -236,7 +245,8 @@ def table(title: str, unit: str, steps: dict[str, list[Run]]) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: |"
     for name, runs in steps.items():
         for r in runs:
-            yield f"| {name} | {r.size:,.0f} | {r.seconds:.1f} | {r.cpu:.1f} | {r.mib:,.0f} |"
+            mib = f"{r.mib:,.0f}" if r.mib else "not taken"
+            yield f"| {name} | {r.size:,.0f} | {r.seconds:.1f} | {r.cpu:.1f} | {mib} |"
     yield ""
     yield "| step | processor time grows as | steeper than n^1.2 from | memory grows as |"
     yield "| --- | --- | --- | --- |"
@@ -245,6 +255,7 @@ def table(title: str, unit: str, steps: dict[str, list[Run]]) -> Iterator[str]:
         said = "no size run" if steep is None else f"{steep:,.0f} {unit}"
         powers = (growth(runs, lambda run: run.cpu), growth(runs, lambda run: run.mib))
         time_, memory = ("one size run" if k is None else f"n^{k:.2f}" for k in powers)
+        memory = memory if all(run.mib for run in runs) else "not taken"
         yield f"| {name} | {time_} | {said} | {memory} |"
 
 
