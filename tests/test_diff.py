@@ -169,12 +169,34 @@ def test_text_counts_the_lines_that_it_cuts_and_says_where_they_are(
     assert f"- and {count - 2} more" in changes.markdown(first)
 
 
-def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
-    row: dict[str, Any] = {"protocol": "ICMP", "port": None, "connections": 1, "class": "wanted"}
+def edge(protocol: str, port: int | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"protocol": protocol, "port": port, "connections": 1, "class": "wanted"}
     row["last_seen"] = "2026-03-02T08:00:00Z"
     for role, name in (("client", "web"), ("server", "cart")):
         row |= {f"{role}_type": "workload", f"{role}_namespace": "shop", f"{role}_name": name}
         row |= {f"{role}_kind": "Pod", f"{role}_address": None, f"{role}_cluster": None}
+    return row
+
+
+def test_a_flow_changes_verdict_where_only_the_set_that_its_policy_names_is_another() -> None:
+    rule = "{action: Allow, destination: {selector: bank == 'yes'}}"
+    policy = calico(f"{{selector: app == 'web', types: [Egress], egress: [{rule}]}}")
+    old, new = (
+        given(
+            f"{policy}\n---\n{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, "
+            f"metadata: {{name: bank, labels: {{bank: 'yes'}}}}, spec: {{nets: [{net}]}}}}"
+        )
+        for net in ("203.0.113.0/24", "198.18.0.0/15")
+    )
+    row = edge("TCP", 443) | dict.fromkeys(("server_namespace", "server_kind", "server_name"), None)
+    row |= {"server_type": "address", "server_address": "203.0.113.7"}
+    before, after = evaluators(old, new, CLUSTER)
+    (one,) = flow_changes(before, after, [row], alike(before, after))
+    assert (one.old, one.new) == (True, False)
+
+
+def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
+    row = edge("ICMP", None)
     old = given(v1("{podSelector: {}, policyTypes: [Ingress]}"))
     new = given(
         CILIUM.replace("BODY", "spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}")
