@@ -75,7 +75,7 @@ def _partition_bits(sizes: Floats) -> float:
     """Bits to say who is in which role: log2 C(N - 1, R - 1) + log2 N! / prod n!."""
     kept = sizes[sizes > 0]
     ends = kept.sum(keepdims=True)
-    which = _choices(ends - 1, np.full(1, len(kept) - 1.0)) + _factorial(ends)
+    which = choices(ends - 1, np.full(1, len(kept) - 1.0)) + _factorial(ends)
     return float(which[0] - _factorial(kept).sum())
 
 
@@ -152,7 +152,7 @@ def _side(block: Ints, end: Ints, total: Floats, calls: Floats) -> _Side:
     vigour, more = total[order[starts]], calls - ends
     drawn = side.summed(_factorial(degree - 1) - (degree - 1) * np.log2(vigour))
     drawn += more * np.log2(side.summed(vigour)) - _factorial(more)
-    either = np.minimum(_choices(calls - 1, ends - 1), drawn) + (more > 0)
+    either = np.minimum(choices(calls - 1, ends - 1), drawn) + (more > 0)
     return _Side(here, degree, ends, either)
 
 
@@ -164,18 +164,24 @@ def _pair_bits(calls: Floats, clients: _Side, servers: _Side) -> Floats:
     - any k pairs: log2 C(rc, k);
     - the calls d of each client, and which servers: sum log2 C(c, d), so a client that calls all
       costs no more than its d; or the calls e of each server, and which clients: sum log2 C(r, e);
-    - the calls of each client and each server, and how they meet: log2 k! / (prod d! prod e!).
-      That is the block model with degree correction (Karrer and Newman 2011; Peixoto, Phys. Rev.
-      X 2014, has the code): it knows a block in which each client has a server of its own.
+    - the calls of each client and each server, and how they meet: the latter two less the first.
+      So many 0-1 matrices have these sums, nearly (Good and Crook 1977; Canfield, Greenhill and
+      McKay, J. Combin. Theory A 2008), be they sparse, as where each client has a server of its
+      own, or dense, as where some are called by all and some by few.
     """
     pairs = clients.ends * servers.ends
-    matched = _factorial(calls) + clients.degrees + servers.degrees
-    for side in (clients, servers):
-        matched -= side.summed(_factorial(side.calls))
-    codes = [_choices(pairs, calls), matched]
-    for side, others in ((clients, servers), (servers, clients)):
-        chosen = _choices(others.ends[side.block], side.calls)
-        codes.append(side.degrees + side.summed(chosen))
+    by_client, by_server = (
+        side.summed(choices(others.ends[side.block], side.calls))
+        for side, others in ((clients, servers), (servers, clients))
+    )
+    any_pairs = choices(pairs, calls)
+    met = np.maximum(by_client + by_server - any_pairs, 0)
+    codes = (
+        any_pairs,
+        clients.degrees + by_client,
+        servers.degrees + by_server,
+        clients.degrees + servers.degrees + met,
+    )
     bits: Floats = np.log2(pairs) + 2 + np.minimum.reduce(codes)
     return bits
 
@@ -190,8 +196,8 @@ def _part_bits(size: Floats, taking_part: Floats) -> Floats:
     return np.asarray(bits / np.log(2), np.float64)
 
 
-def _choices(of: Floats, taken: Floats) -> Floats:
-    """log2 of the binomial coefficient."""
+def choices(of: Floats, taken: Floats) -> Floats:
+    """Bits to say which: log2 of the binomial coefficient."""
     return _factorial(of) - _factorial(taken) - _factorial(of - taken)
 
 

@@ -22,7 +22,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from recommender.bits import description_length, explained
 from recommender.catalogue import Role, described
-from recommender.moves import joined, moved, placed
+from recommender.moves import joined, moved, parted, placed
 from recommender.roles import Calls, Floats, Ints, calls, distinct, relabelled, tokens
 
 # Cosine distances at which the dendrogram may be cut; 0 joins only ends that do the very same.
@@ -119,8 +119,11 @@ def settled(found: Calls, labels: Ints) -> tuple[float, Ints]:
 
 
 def finished(found: Calls, labels: Ints) -> Ints:
-    """Ends placed one by one and roles joined in turn, while the bits fall."""
-    return _bettered(found, labels, placed)[1] if len(found) <= _MOST_PLACED else labels
+    """Ends placed one by one and roles joined in turn, then parted, and in turn again."""
+    if len(found) > _MOST_PLACED:
+        return labels
+    _, labels = _bettered(found, labels, placed)
+    return _bettered(found, parted(found, labels), placed)[1]
 
 
 def _bettered(

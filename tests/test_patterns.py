@@ -17,6 +17,7 @@ from recommender import patterns
 from recommender.bits import description_length
 from recommender.cli import group
 from recommender.edges import WHO
+from recommender.moves import parted
 from recommender.patterns import Roles, refined, roles
 from recommender.roles import Calls, coded, distinct, relabelled, tokens
 
@@ -186,15 +187,16 @@ def test_the_bits_are_those_of_the_formula(edges: list[Edge], drawn: list[int]) 
             bits += _taking_part(int((labels == role).sum()), len(ends))
             told.append((degrees, _degree_bits(k, degrees, totals)))
         (out, of_clients), (back, of_servers) = told
-        size, meeting = len(clients) * len(servers), Fraction(math.factorial(k))
-        for d in (*out.values(), *back.values()):
-            meeting /= math.factorial(d)
+        size = len(clients) * len(servers)
+        at_will = math.log2(math.comb(size, k))
+        by_client = sum(math.log2(math.comb(len(servers), d)) for d in out.values())
+        by_server = sum(math.log2(math.comb(len(clients), d)) for d in back.values())
         bits += math.log2(size) + 2
         bits += min(
-            math.log2(math.comb(size, k)),
-            of_clients + sum(math.log2(math.comb(len(servers), d)) for d in out.values()),
-            of_servers + sum(math.log2(math.comb(len(clients), d)) for d in back.values()),
-            of_clients + of_servers + math.log2(meeting),
+            at_will,
+            of_clients + by_client,
+            of_servers + by_server,
+            of_clients + of_servers + max(by_client + by_server - at_will, 0),
         )
         calls_of = list(zip(found.client, found.server, found.port, strict=True))
         asked = [sum(s2 == one and p2 == p for _, s2, p2 in calls_of) for one in servers]
@@ -232,6 +234,32 @@ def test_calls_to_a_server_of_ones_own_cost_fewer_bits_than_as_many_pairs_at_wil
     labels = np.array([end.startswith("web") for end in found.ends]).astype(int)
     who = (math.log2(math.comb(80, 40)) + math.log2(79)) / 2
     assert description_length(found, labels) < who + math.log2(math.comb(40 * 40, 40)) - 40
+
+
+def test_servers_that_nearly_all_call_and_that_few_call_are_told_best_together() -> None:
+    draws = np.random.default_rng(5)
+    often = [[2 * (i + 1) / 20 * (j + 1) / 40 for j in range(40)] for i in range(20)]
+    met = np.argwhere(draws.random((20, 40)) < often).tolist()
+    found = calls(*((f"web{i:02}", f"api{j:02}", "TCP 80") for i, j in met))
+    servers = np.array([end.startswith("api") for end in found.ends]).astype(int)
+    famous = np.array([end >= "api20" for end in found.ends]) * servers
+    together = description_length(found, servers)
+    assert together < description_length(found, servers + famous)
+
+
+def test_a_role_is_parted_by_what_half_of_it_does_and_not_by_what_a_few_lack() -> None:
+    edges = [
+        (f"{kind}{i:02}", server, "TCP 80")
+        for kind, server in (("web", "api"), ("job", "queue"))
+        for i in range(20)
+    ]
+    edges += [(f"{kind}{i:02}", "dns", "UDP 53") for kind in ("web", "job") for i in range(2, 20)]
+    found = calls(*edges)
+    together = np.array([end[:3] in ("web", "job") for end in found.ends])
+    others = np.cumsum(~together) * ~together
+    of = dict(zip(found.ends, parted(found, others).tolist(), strict=True))
+    assert {of[f"web{i:02}"] for i in range(20)} == {of["web00"]}
+    assert {of[f"job{i:02}"] for i in range(20)} == {of["job00"]} != {of["web00"]}
 
 
 def test_ends_that_no_role_explains_are_each_alone() -> None:
