@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array
+import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from recommender.bits import block_bits, choices, naming
 from recommender.roles import Calls, Floats, Ints, incident, relabelled, sorted_set, tokens
+
+Flags = npt.NDArray[np.bool_]
 
 _NEAREST = 4  # roles that each role is tried with
 _LIKE = 0.1  # roles with less in common are not tried
@@ -18,6 +21,8 @@ _LEAST = 1e-6  # bits; less is what sums of floats differ by
 _PARTED = 0.25
 _WAYS = 3  # to part a role, of all that one token shows, are looked at closely
 _SWEEPS = 4
+# Members times calls; where there are more, members go where their tokens fit, not one by one.
+_MOST_EXCHANGED = 200_000
 _AT_ONCE = 256  # roles whose shares are held in memory together
 
 
@@ -226,48 +231,62 @@ def _in_two(found: Calls, labels: Ints, role: int, names: Floats) -> Ints | None
     touched = np.flatnonzero((labels[found.client] == role) | (labels[found.server] == role))
     mine, names = found.where(touched), names[touched]
     members = np.flatnonzero(labels == role)
+    done = csr_array(tokens(mine, labels).counts[members])
+    done.data = np.ones_like(done.data)
+    often = np.asarray(done.sum(axis=0)).ravel()
+    some = np.flatnonzero((often > 1) & (often < len(members) - 1))
 
-    def bits(after: Ints) -> float:
-        return block_bits(mine, after, np.bincount(after).astype(np.float64), names)
-
-    ways = []
-    for token, having in _shown_by_some(mine, labels, members):
+    def cost(apart: Flags) -> tuple[float, Ints]:
         after = labels.copy()
-        after[having] = labels.max() + 1
-        ways.append((bits(after), token, after))
-    best, least = None, bits(labels) - _LEAST
-    for _, _, after in sorted(ways, key=lambda way: way[:2])[:_WAYS]:
-        cost = _exchanged(after, members, bits)
-        part = np.count_nonzero(after[members] != role)
-        cost += _PARTED * float(choices(np.array(len(members)), np.array(part)))
-        if cost < least:
-            best, least = after, cost
-    return best
+        after[members[apart]] = labels.max() + 1
+        bits = block_bits(mine, after, np.bincount(after).astype(np.float64), names)
+        return bits + _PARTED * float(choices(np.array(len(apart)), np.array(apart.sum()))), after
+
+    shown = done[:, some].toarray() > 0
+    ways = sorted(range(len(some)), key=lambda way: (cost(shown[:, way])[0], way))[:_WAYS]
+    few = len(members) * len(mine) <= _MOST_EXCHANGED
+    parts = (
+        _exchanged(shown[:, way], lambda apart: cost(apart)[0])
+        if few
+        else _nearer(done, shown[:, way])
+        for way in ways
+    )
+    least, best = min(map(cost, parts), key=lambda one: one[0], default=(np.inf, labels))
+    return best if least < cost(np.zeros(len(members), bool))[0] - _LEAST else None
 
 
-def _shown_by_some(mine: Calls, labels: Ints, members: Ints) -> Iterator[tuple[int, Ints]]:
-    """Tokens that two members or more have, and two or more lack, with those who have them."""
-    done = csc_array(tokens(mine, labels).counts[members])
-    often = np.diff(done.indptr)
-    for token in np.flatnonzero((often > 1) & (often < len(members) - 1)).tolist():
-        yield token, members[done.indices[done.indptr[token] : done.indptr[token + 1]]]
-
-
-def _exchanged(labels: Ints, members: Ints, bits: Callable[[Ints], float]) -> float:
-    """Members of two roles put one by one into the other where that saves bits; in place."""
-    roles = sorted_set(labels[members])
-    least = bits(labels)
+def _exchanged(apart: Flags, cost: Callable[[Flags], float]) -> Flags:
+    """Members put one by one into the other of two parts where that costs less."""
+    apart, least = apart.copy(), cost(apart)
     for _ in range(_SWEEPS):
         before = least
-        for end in members:
-            old = labels[end]
-            if np.count_nonzero(labels[members] == old) == 1:
-                continue
-            labels[end] = roles[roles != old][0]
-            if (now := bits(labels)) < least - _LEAST:
+        for member in range(len(apart)):
+            apart[member] = not apart[member]
+            now = cost(apart)
+            if now < least - _LEAST:
                 least = now
             else:
-                labels[end] = old
+                apart[member] = not apart[member]
         if least == before:
             break
-    return least
+    return apart
+
+
+def _nearer(done: csr_array, apart: Flags) -> Flags:
+    """Members in that of two parts whose members do most nearly what they do.
+
+    Args:
+        done: members x tokens, 1 where the member has the token.
+        apart: who is in the second part at first.
+    """
+    everywhere = (np.asarray(done.sum(axis=0)).ravel() + 0.5) / (done.shape[0] + 1)
+    for _ in range(_SWEEPS):
+        fits = []
+        for part in (~apart, apart):
+            share = (np.asarray(done[part].sum(axis=0)).ravel() + everywhere) / (part.sum() + 1)
+            fits.append(done @ _odds(share) + np.log1p(-share).sum())
+        nearer = fits[1] > fits[0]
+        if nearer.all() or not nearer.any() or (nearer == apart).all():
+            break
+        apart = nearer
+    return apart
