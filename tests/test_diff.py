@@ -1,6 +1,7 @@
 """What changes between two sets: objects whose text changed, and those whose meaning did."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from policytext import CLUSTER, manifests, parsed
 
 from recommender.alike import alike
 from recommender.commands.run import Outcome, figures
-from recommender.diff import Diff, diff, evaluators, flow_changes
+from recommender.diff import Diff, FlowChange, diff, evaluators, flow_changes
 from recommender.policies import PolicySet
 from recommender.report import changes
 from recommender.report.changes import lines
@@ -158,15 +159,33 @@ def test_text_counts_the_lines_that_it_cuts_and_says_where_they_are(
 ) -> None:
     every = list(changes.text(first))
     start = every.index(next(line for line in every if line.startswith("connections lost: ")))
-    (count,) = (int(word) for word in every[start].split(": ")[1:])
-    assert count == len(lines(first.lost)) > 2
+    count = len(lines(first.lost))
+    assert every[start] == f"connections lost: {len(first.lost)} in {count} lines"
+    assert len(first.lost) > count > 3
     cut = list(changes.text(first, 2))
     assert cut[: start + 3] == every[: start + 3]
-    assert cut[start + 3] == f"  and {count - 2} more; --all shows them, -o json holds them"
+    assert cut[start + 3] == f"  and {count - 2} more lines; --all shows them, -o json holds them"
     monkeypatch.setattr(changes, "MOST_CONNECTIONS", 2)
-    assert f"  and {count - 2} more; --all shows them, in -o json as well" in changes.text(first, 2)
+    told = f"  and {count - 2} more lines; `x` shows them, in -o json as well"
+    assert told in changes.text(first, 2, "`x` shows them")
     monkeypatch.setattr(changes, "_MOST", 2)
-    assert f"- and {count - 2} more" in changes.markdown(first)
+    assert f"- and {count - 2} more lines" in changes.markdown(first)
+
+
+def test_text_json_and_markdown_count_the_same_flows_though_some_share_a_line(
+    first: Diff,
+) -> None:
+    flows = [
+        FlowChange("shop/web", "shop/cart", "TCP", port, 1, "2026-03-02T08:00:00Z", "review", True, False)
+        for port in range(80, 85)
+    ]  # fmt: skip
+    for many, line, changes_ in ((5, "5 in 1 line", "5 observed flows change"),
+                                 (1, "1", "1 observed flow changes")):  # fmt: skip
+        found = replace(first, flows=tuple(flows[:many]))
+        assert f"observed flows that change verdict: {line}" in changes.text(found)
+        assert len(changes.as_dict(found)["flows"]) == many
+        assert f"{changes_} verdict" in changes.markdown(found)
+    assert changes.flow(flows[0]).endswith("1 connection, last seen 2026-03-02T08:00:00Z")
 
 
 def edge(protocol: str, port: int | None) -> dict[str, Any]:

@@ -288,7 +288,7 @@ def test_a_folder_that_is_no_repository_says_what_to_do(tmp_path: Path) -> None:
 def test_the_text_tells_what_changes_what_waits_and_why(repo: Path, found: Recommendation) -> None:
     text = proposal.body(found, suggested(repo, found).diff, ["shop/web.yaml changed by hand"])
     for words in (
-        "connections are gained",
+        "connections gained",
         "**Readiness:**",
         "#### Connections lost",
         "#### Waiting for a decision",

@@ -94,7 +94,7 @@ def command(
     elif output == "markdown":
         click.echo(text)
     else:
-        for line in changes.text(found.diff, 40):
+        for line in changes.text(found.diff, 40, "`flowpolicy diff --all` shows them"):
             options.tell(line)
         _print(found.denied)
     options.done(False, found.new, answer=11 if found.denied else 0)

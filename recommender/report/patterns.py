@@ -12,6 +12,7 @@ from recommender.enough import Estimate
 from recommender.frames import Row, of_class, records
 from recommender.patterns import Roles
 from recommender.propose import named
+from recommender.report.lines import many
 from recommender.window import Window
 
 _MOST = 10
@@ -163,7 +164,8 @@ def by_client(rows: Sequence[Row]) -> list[Told]:
         if len(edges) <= _FEW:
             found.extend(_told(row, reason) for row in edges)
         else:
-            servers, count = f"{len({named(r, 'server') for r in edges})} servers", len(edges)
+            servers = many(len({named(r, "server") for r in edges}), "server")
+            count = len(edges)
             line = f"{client} -> {servers}, {count} edges: {reason}"
             found.append(((client, servers, f"{count} edges", reason), line))
     return found
@@ -207,7 +209,7 @@ def estimate_lines(window: Window) -> Iterator[str]:
         if row["word"] != window.word.word:
             alike.setdefault((row["word"], row["why"]), []).append(row["workload"])
     for (word, why), workloads in alike.items():
-        yield f"  {word}: {why}: {len(workloads)} workloads: {_some(workloads)}"
+        yield f"  {word}: {why}: {many(len(workloads), 'workload')}: {_some(workloads)}"
 
 
 def _some(names: Sequence[str]) -> str:
