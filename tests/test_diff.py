@@ -188,6 +188,15 @@ def test_text_json_and_markdown_count_the_same_flows_though_some_share_a_line(
     assert changes.flow(flows[0]).endswith("1 connection, last seen 2026-03-02T08:00:00Z")
 
 
+def test_markdown_stays_small_and_in_its_lines_whatever_a_log_names(first: Diff) -> None:
+    name = "`</details>|\n# x\x1b" * 10_000
+    found = FlowChange(name, name, "TCP", 1, 1, "2026-03-02T08:00:00Z", "wanted", True, False)
+    plain, text = (changes.markdown(replace(first, flows=flows)) for flows in ((), (found,)))
+    assert len(text) < len(plain) + 1_000
+    assert "\n# x" not in text
+    assert "\x1b" not in text
+
+
 def edge(protocol: str, port: int | None) -> dict[str, Any]:
     row: dict[str, Any] = {"protocol": protocol, "port": port, "connections": 1, "class": "wanted"}
     row["last_seen"] = "2026-03-02T08:00:00Z"

@@ -23,6 +23,7 @@ from recommender.propose import Scope
 from recommender.recommend import Recommendation, recommendation
 from recommender.report import proposal
 from recommender.report.keeping import kustomization, rewritten
+from recommender.report.markdown import code, fitting
 from recommender.suggest import Suggestion, suggest
 from recommender.watch import watch
 
@@ -312,8 +313,16 @@ def test_the_text_is_cut_below_what_a_forge_takes(repo: Path, found: Recommendat
     )
     many = dataclasses.replace(found, watched=watched)
     text = proposal.body(many, diff, ["x" * 250] * 5000)
-    assert len(text) < 60_000
+    assert len(text) <= 60_000
     assert "more" in text
+    assert len(proposal.body(many, diff, ["\x1b" * 2**20] * 5000)) <= 60_000
+
+
+def test_a_text_is_cut_after_a_line_and_says_so() -> None:
+    assert fitting("x\n" * 30_000) == "x\n" * 30_000
+    cut = fitting("x\n" * 30_001)
+    assert len(cut) <= 60_000
+    assert cut.endswith("x\n\nCut here: it is too long.\n")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +330,7 @@ def test_the_text_is_cut_below_what_a_forge_takes(repo: Path, found: Recommendat
     ["`x`", "a|b", "<script>", "a\n# b", "```\nrm -rf /", "\x1b[2J", "'; rm -rf / #", "$(id)"],
 )
 def test_names_from_a_log_stay_inside_their_code_span(name: str) -> None:
-    text = proposal.code(name)
+    text = code(name)
     assert text.startswith("`")
     assert text.endswith("`")
     assert not set("`|\n\x1b") & set(text[1:-1])

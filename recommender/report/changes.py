@@ -9,7 +9,8 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from recommender.model import CANNOT_BE_TOLD
-from recommender.report.lines import many, printable
+from recommender.report.lines import many
+from recommender.report.markdown import code
 
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
     from recommender.connectivity import Connections
@@ -308,11 +309,6 @@ def _markdown(diff: Diff) -> Iterator[str]:
             yield ""
             yield f"#### {head}"
             yield ""
-            yield from (f"- `{_code(line)}`" for line in found[:_MOST])
+            yield from (f"- {code(line)}" for line in found[:_MOST])
             if (lines := cut.get(head, len(found))) > _MOST:
                 yield f"- and {many(lines - _MOST, 'more line')}"
-
-
-def _code(line: str) -> str:
-    """Text that cannot leave its code span, whatever names a log brings."""
-    return printable(line).replace("`", "'")

@@ -14,9 +14,9 @@ from recommender.report.beside import hole_text, uses_text
 from recommender.report.changes import count, each_line, title
 from recommender.report.files import port_texts, window
 from recommender.report.lines import many, printable
+from recommender.report.markdown import MOST_CHARACTERS, code, fitting
 from recommender.report.patterns import window_line
 
-MOST_CHARACTERS = 60_000  # GitHub takes 65,536
 _BY_DIFF = "; `flowpolicy diff --all` shows all"
 _BY_FILE = ", in what `flowpolicy recommend` writes"
 _ROWS = (200, 50, 20, 5)  # of each table, tried in this order until the text fits
@@ -24,22 +24,12 @@ DECISIONS = "decisions.yaml"
 
 
 def body(found: Recommendation, diff: Diff, by_hand: Sequence[str]) -> str:
-    """The Markdown, below 60,000 characters: tables are cut until it fits."""
+    """The Markdown, 60,000 characters at most: tables are cut until it fits."""
     for most in _ROWS:
         text = "\n".join(_body(found, diff, by_hand, most)) + "\n"
-        if len(text) < MOST_CHARACTERS:
-            return text
-    return text[: MOST_CHARACTERS - 200].rpartition("\n")[0] + "\n\nCut here: it is too long.\n"
-
-
-def code(text: str) -> str:
-    """Text in a code span that it cannot leave, in a table or elsewhere, whatever it holds.
-
-    A pipe would end a table's cell even in a code span (github.github.com/gfm, Tables), so it is
-    shown as its look-alike.
-    """
-    plain = printable(text).replace("`", "'").replace("|", "\N{DIVIDES}")
-    return f"`{plain[:300]}`" if plain.strip() else "` `"
+        if len(text) <= MOST_CHARACTERS:
+            break
+    return fitting(text)
 
 
 def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) -> Iterator[str]:
