@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -293,6 +294,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_shows_roles_review_and_window_of_the_samples(store: Path) -> None:
     text = run("patterns", "--store", store, "--inventory", INVENTORY)
     assert "shop/Deployment/web, shop/Deployment/web-canary" in text
+    said, listed = (set(re.findall(f"{words} (\\d+)", text)) for words in (" role", "\n  role"))
+    assert said == listed, "a role is spoken of whose members are not told"
+    assert "called by payments/Deployment/gateway on TCP 443 (3 of 3)" in text
     assert "shop/cart -> payments/ledger TCP 50051: seen in one hour only" in text
     assert "shop/catalog -> 28 servers, 133 edges: part of a scan" in text
     # The samples' log says itself that it lost events, each node at some time.

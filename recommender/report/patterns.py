@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from recommender.catalogue import Role
+from recommender.catalogue import Role, Token
 from recommender.enough import Estimate
 from recommender.frames import Row, of_class, records
 from recommender.patterns import Roles
@@ -107,20 +107,27 @@ def roles_lines(roles: Roles) -> Iterator[str]:
     for role in shared:
         yield f"  role {role.number}, {len(role.members)} members: {_some(role.members)}"
         for token in role.tokens:
-            yield f"    {token} ({token.members} of {len(role.members)})"
-        yield from (f"    odd: {line}" for line in _odd(role))
+            yield f"    {_does(token, roles)} ({token.members} of {len(role.members)})"
+        yield from (f"    odd: {line}" for line in _odd(role, roles))
     workloads = [role.members[0] for role in alone if role.members[0].count("/") == 2]
     if workloads:
         yield (
             f"alone in their role, so nothing shows when they misbehave from the first hour to the "
-            f"last: {len(workloads)}: {_some(workloads)}"
+            f"last ({len(workloads)}): {_some(workloads)}"
         )
 
 
-def _odd(role: Role) -> Iterator[str]:
+def _does(token: Token, roles: Roles) -> str:
+    """What members do; a role that is not listed, since nobody shares it, by its one member."""
+    members = roles.catalogue[token.peer].members
+    who = members[0] if len(members) == 1 else f"role {token.peer}"
+    return f"{token.direction} {who} on {token.port}"
+
+
+def _odd(role: Role, roles: Roles) -> Iterator[str]:
     for member, token in role.odd[:_MOST]:
         others = len(role.members) - token.members
-        yield f"{member} {token}; {others} of {len(role.members)} do not"
+        yield f"{member} {_does(token, roles)}; {others} of {len(role.members)} do not"
 
 
 # Headings of what `by_client` gives.
