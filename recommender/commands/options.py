@@ -113,9 +113,15 @@ def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say when a window is long enough; the command gets them as `thresholds`."""
 
     @click.option("--min-days", type=int, help="Days that must be watched; 14 unless given.")
-    @click.option("--min-coverage", type=float, help="Coverage asked for; 0.99 unless given.")
     @click.option(
-        "--max-denied", type=float, help="Share of new edges a day borne; 0.001 unless given."
+        "--min-coverage",
+        type=float,
+        help="Share of the edges to come that must be known already; 0.99 unless given.",
+    )
+    @click.option(
+        "--max-denied",
+        type=float,
+        help="Share of the last days' edges that may be new; 0.001 unless given.",
     )
     @click.option(
         "--max-missed",
