@@ -318,6 +318,26 @@ def test_the_text_is_cut_below_what_a_forge_takes(repo: Path, found: Recommendat
     assert len(proposal.body(many, diff, ["\x1b" * 2**20] * 5000)) <= 60_000
 
 
+def test_the_text_copies_no_name_into_a_shell_that_kubernetes_would_not_take(
+    repo: Path, found: Recommendation
+) -> None:
+    edges = found.watched.edges
+    edges = edges.assign(**{"class": "review"}).iloc[:2].reset_index(drop=True)
+    edges.loc[0, ["client_type", "client_namespace", "client_name"]] = [
+        "workload",
+        "shop",
+        "x\n$(id)",
+    ]
+    meaning = dataclasses.replace(found.watched.meaning, edges=edges)
+    watched = dataclasses.replace(found.watched, meaning=meaning)
+    text = proposal.body(
+        dataclasses.replace(found, watched=watched), suggested(repo, found).diff, []
+    )
+    assert "`shop/x\\n$(id)`" in text
+    (command,) = [line for line in text.splitlines() if line.startswith("flowpolicy decide")]
+    assert "$(id)" not in command
+
+
 def test_a_text_is_cut_after_a_line_and_says_so() -> None:
     assert fitting("x\n" * 30_000) == "x\n" * 30_000
     cut = fitting("x\n" * 30_001)

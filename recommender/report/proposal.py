@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -13,8 +12,9 @@ from recommender.recommend import Recommendation
 from recommender.report.beside import hole_text, uses_text
 from recommender.report.changes import count, each_line, title
 from recommender.report.files import port_texts, window
-from recommender.report.lines import many, printable
+from recommender.report.lines import many
 from recommender.report.markdown import MOST_CHARACTERS, code, fitting
+from recommender.report.page_data import decide_words
 from recommender.report.patterns import window_line
 
 _BY_DIFF = "; `flowpolicy diff --all` shows all"
@@ -99,23 +99,10 @@ def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
     if len(rows) > most:
         yield from ("", f"And {len(rows) - most} more; `flowpolicy patterns` shows all.")
     yield from ("", "Nothing is learned from these until somebody decides, once each:", "", "```sh")
-    yield from (_decide(row) for row in rows[:most] if _can_be_decided(row))
+    for row in rows[:most]:
+        if words := decide_words(row):  # `accept` in place of `reject` accepts it
+            yield f"flowpolicy decide reject --file {DECISIONS} {words} --who NAME --why REASON"
     yield "```"
-
-
-def _can_be_decided(row: Row) -> bool:
-    return all(row[f"{role}_type"] in ("workload", "address") for role in ("client", "server"))
-
-
-def _decide(row: Row) -> str:
-    """The command that rejects an edge; `accept` in its place accepts it. No name leaves it."""
-    words = ["flowpolicy", "decide", "reject", "--file", DECISIONS]
-    words += ["--client", named(row, "client"), "--server", named(row, "server")]
-    if row["protocol"] is not None:
-        words += ["--protocol", str(row["protocol"])]
-    if row["port"] is not None:
-        words += ["--port", str(int(row["port"]))]
-    return printable(shlex.join([*words, "--who", "NAME", "--why", "REASON"]))
 
 
 def _evidence(found: Recommendation, most: int) -> Iterator[str]:
