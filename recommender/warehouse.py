@@ -48,7 +48,9 @@ def script(warehouse: str) -> str:
 -- Table ends, the columns of ends.parquet:
 {_columns(ends)}
 --
--- 2. The edges, by hour. Keep the answer as edges.parquet, and give it to any later command:
+-- 2. The edges, by hour, of the same flows as 1: edges with ends that are not in the table ends are
+--    left out, so make that anew where flows have come meanwhile. Keep the answer
+--    as edges.parquet, and give it to any later command:
 --    flowpolicy recommend --edges edges.parquet --inventory PATH --out DIR
 {ibis.to_sql(edges(counts(flows), ends), dialect=warehouse)};
 """

@@ -53,6 +53,7 @@ def test_the_sql_parses_in_its_dialect_and_names_all_columns(warehouse: str) -> 
     for select in selects(warehouse):
         assert sqlglot.parse_one(select, dialect=warehouse)
     said = script(warehouse)
+    assert max(map(len, re.findall("(?m)^--.*", said))) <= 100
     for column in ("src_pod_prefix", "bytes_to_dst", "record_cluster", "is_address"):
         assert re.search(rf"(?m)^--   {column} ", said)
 
