@@ -130,7 +130,8 @@ def test_a_workload_is_explained_in_sentences(given: tuple[str, ...]) -> None:
     told = run("explain", "shop/catalog", *given)
     assert "shop/catalog is a Deployment that plays role" in told
     assert "ingress rule 0 lets in shop/web, shop/web-canary on TCP 8080, because " in told
-    assert "waits for a decision: part of a scan" in told
+    assert "more wait for a decision: part of a scan" in told
+    assert "TCP 80 waits for a decision: the cloud's metadata service" in told
     for line in told.splitlines():
         assert line.endswith("."), line
 

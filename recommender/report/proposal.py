@@ -16,6 +16,7 @@ from recommender.report.lines import many
 from recommender.report.markdown import MOST_CHARACTERS, code, fitting
 from recommender.report.page_data import decide_words
 from recommender.report.patterns import window_line
+from recommender.report.text import surplus_lines
 
 _BY_DIFF = "; `flowpolicy diff --all` shows all"
 _BY_FILE = ", in what `flowpolicy recommend` writes"
@@ -56,8 +57,15 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
         for loss in found.lost
     ]
     yield from _list(f"Lost: {found.writer.dialect} has no words for it", lost, most, _BY_FILE)
-    beyond = [f"{s.client} -> {s.server} {s.protocol}: {s.why}" for s in found.surplus]
-    yield from _list("Permitted beyond what was seen", beyond, most, _BY_FILE)
+    beyond = surplus_lines(found.surplus)
+    yield from _list(
+        "Permitted beyond what was seen",
+        beyond[:most],
+        most,
+        _BY_FILE,
+        len(found.surplus),
+        len(beyond),
+    )
     if found.beside:
         holes = [f"{hole_text(hole)}; {uses_text(hole)}" for hole in found.beside.holes]
         yield from _list(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from recommender.frames import of_class
 from recommender.limits import MOST_APPLIED_BYTES, largest
 from recommender.recommend import Recommendation
 from recommender.report import beside, patterns
+from recommender.report.changes import intervals
 from recommender.report.files import INDEX, window
 from recommender.report.lines import many
+from recommender.surplus import Surplus
 
 _MOST = 10
+_FEW = 3
 
 
 def summary(found: Recommendation, out: Path) -> Iterator[str]:
@@ -39,13 +42,7 @@ def summary(found: Recommendation, out: Path) -> Iterator[str]:
         yield f"selectors that take in workloads yet unseen: {len(shortest.embraces)}"
         yield from _some(list(map(str, shortest.embraces)))
     yield f"permitted beyond what was seen: {len(found.surplus)}"
-    yield from _some(
-        [
-            f"{s.client} -> {s.server} {s.protocol} "
-            f"{','.join(str(a) if a == b else f'{a}-{b}' for a, b in s.ports)}: {s.why}"
-            for s in found.surplus
-        ]
-    )
+    yield from _some(surplus_lines(found.surplus))
     if found.beside:
         yield from beside.told(found.beside)
     for class_, title in (
@@ -75,6 +72,20 @@ def summary(found: Recommendation, out: Path) -> Iterator[str]:
     if large:
         yield f"too large for a plain `kubectl apply`, so use --server-side: {len(large)}"
         yield from _some([f"{p.namespace}/{p.policy.ref.name}" for p in large])
+
+
+def surplus_lines(found: Iterable[Surplus]) -> list[str]:
+    """What is permitted beyond what was seen; many clients of one server and reason share one."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for s in found:
+        alike.setdefault((f"{s.server} {s.protocol} {intervals(s.ports)}", s.why), []).append(
+            s.client
+        )
+    return [
+        f"{client} -> {server}: {why}"
+        for (server, why), clients in alike.items()
+        for client in (clients if len(clients) <= _FEW else [many(len(clients), "client")])
+    ]
 
 
 def _size(policies: int, rules: int) -> str:
