@@ -261,11 +261,6 @@ def output(*choices: str) -> Decorator:
     )
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """A count with its noun."""
-    return f"{count:,} {one if count == 1 else many}"
-
-
 def nearest(name: str, known: Sequence[str]) -> str:
     """`did you mean X? `, where a known name is near to the given one; else nothing."""
     import difflib
