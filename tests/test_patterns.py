@@ -291,6 +291,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    "given", [("--max-denied", "2"), ("--max-missed", "10"), ("--min-coverage", "99"), ("--min-days", "-1")]
+)  # fmt: skip
+def test_a_share_given_in_percent_is_no_share(given: tuple[str, str]) -> None:
+    result = CliRunner().invoke(group, ["patterns", "--store", "x", *given])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{given[0]}'" in result.output
+
+
 def test_the_command_shows_roles_review_and_window_of_the_samples(store: Path) -> None:
     text = run("patterns", "--store", store, "--inventory", INVENTORY)
     assert "shop/Deployment/web, shop/Deployment/web-canary" in text

@@ -111,21 +111,24 @@ def forge(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say when a window is long enough; the command gets them as `thresholds`."""
+    share = click.FloatRange(0, 1)
 
-    @click.option("--min-days", type=int, help="Days that must be watched; 14 unless given.")
+    @click.option(
+        "--min-days", type=click.IntRange(0), help="Days that must be watched; 14 unless given."
+    )
     @click.option(
         "--min-coverage",
-        type=float,
+        type=share,
         help="Share of the edges to come that must be known already; 0.99 unless given.",
     )
     @click.option(
         "--max-denied",
-        type=float,
+        type=share,
         help="Share of the last days' edges that may be new; 0.001 unless given.",
     )
     @click.option(
         "--max-missed",
-        type=float,
+        type=share,
         help="Share of the traffic that gaps in the log may hide; 0.01 unless given.",
     )
     @functools.wraps(function)
@@ -318,10 +321,11 @@ def read_policies(
     from recommender.policies import read_policies
 
     found = read_policies(paths, inventory, may_be_empty=may_be_empty, staged=staged, read=read)
-    if may_be_empty and not found.manifests:
-        say(f"{', '.join(paths)}: no object here, so this is taken as a set without policies")
     for note in found.notes:
         say(note)
+    if may_be_empty and not found.manifests:
+        what = "nothing here counts" if found.notes else "no object here"
+        say(f"{', '.join(paths)}: {what}, so this is taken as a set without policies")
     return found
 
 
