@@ -54,7 +54,7 @@ inventory = click.option(
     "--inventory",
     multiple=True,
     metavar="PATH",
-    help="Cluster objects: what `kubectl get ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol "
+    help="Cluster objects: what `kubectl get ns,no,deploy,sts,ds,rs,job,cj,po,svc,netpol "
     "-A -o yaml` prints, a folder of manifests, `live:` for the running cluster, or "
     "`snapshots:STORE`. May be given several times.",
 )
