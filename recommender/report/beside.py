@@ -28,7 +28,7 @@ def told(found: Beside) -> Iterator[str]:
     """The outcome in some lines, most important first."""
     standing = len(found.theirs.policies)
     replaced = f", {found.replaced} that the proposals replace" if found.replaced else ""
-    yield f"beside {standing} policies in force{replaced}:"
+    yield f"beside {many(standing, 'policy', 'policies')} in force{replaced}:"
     if found.denied:
         yield f"  they deny {many(len(found.denied), 'wanted edge')}, whatever is proposed"
         for each in found.denied[:_MOST]:

@@ -102,7 +102,7 @@ def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
     for row in rows[:most]:
         ends = (code(named(row, "client")), code(named(row, "server")))
         port = code(f"{row['protocol']} {row['port']}")
-        seen = f"{int(row['connections']):,} on {int(row['days'])} days"
+        seen = f"{int(row['connections']):,} on {many(int(row['days']), 'day')}"
         yield f"| {' | '.join((*ends, port, seen, code(str(row['reason']))))} |"
     if len(rows) > most:
         yield from ("", f"And {len(rows) - most} more; `flowpolicy patterns` shows all.")
