@@ -135,9 +135,10 @@ def fewest(problem: Problem, cover: Cover, by: By) -> list[Draft]:
     if by == "role":
         found = dict(_candidates(problem, cover))
         for _ in range(_MOST_ROUNDS):
-            added = _add(state, found)
-            if not added or not _reverse_delete(state):
+            # What saves nothing at first may save once its units' own policies are shorter.
+            if not _add(state, found):
                 break
+            _reverse_delete(state)
     return _trimmed([*state.shared.values(), *_own(state)])
 
 
@@ -217,16 +218,12 @@ def _draft(state: _State, units: Mask, terms: Terms) -> tuple[int, Draft] | None
     return (saving, draft) if saving > 0 else None
 
 
-def _reverse_delete(state: _State) -> bool:
+def _reverse_delete(state: _State) -> None:
     """Take out the shared policies that do not pay now that the later ones are there."""
-    removed = False
     for units in sorted(state.shared, key=lambda u: state.shared[u].sort_key()):
         draft = state.remove(units)
-        if state.saved(draft) <= 0:
-            removed = True
-        else:
+        if state.saved(draft) > 0:
             state.add(draft)
-    return removed
 
 
 def _own(state: _State) -> Iterator[Draft]:

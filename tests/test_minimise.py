@@ -277,6 +277,16 @@ def test_it_costs_at_most_a_tenth_more_than_the_cheapest_there_is(
     assert least <= found <= 1.1 * least
 
 
+def test_a_policy_that_saves_nothing_until_another_is_shared_is_shared_then() -> None:
+    own = [workload(f"w{i}", {"app": f"w{i}"}, match={"app": f"w{i}"}) for i in (0, 2, 3)]
+    w0, w2, w3 = (f"shop/Deployment/w{i}" for i in (0, 2, 3))
+    edges = [("192.0.2.0", w0), ("192.0.2.0", w2), (w0, w2), (w0, w3)]
+    world = shop(*own)
+    given_ = proposals_of([(*ends, "TCP", 80) for ends in edges], world)
+    least = least_cost(given_, world, "role")
+    assert minimised(given_, basis_of(world)).after.cost == least
+
+
 @settings(max_examples=25)
 @given(traffic(5), st.sampled_from([cilium_render, calico_render]))
 def test_every_dialect_can_say_what_is_left(
