@@ -2,9 +2,10 @@
 
 An edge is all flows between a client and a server on one protocol and server port, by hour. The
 expression joins flows with the small table of who their ends are (`recommender/endpoints.py`) and
-groups them by client and server. What is kept of a day is grouped before, by what the log says of
-both ends. Counts of one connection that several reporters and observation points saw are never
-added up: they are summed inside one kind of sighting, and the largest kind counts.
+groups them by client and server. What is kept of a day is grouped before, as is what a warehouse
+holds, by what the log says of both ends. Counts of one connection that several reporters and
+observation points saw are never added up: they are summed inside one kind of sighting, and the
+largest kind counts.
 """
 
 from __future__ import annotations
