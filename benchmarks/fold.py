@@ -5,7 +5,8 @@
 
 `flowpolicy` is the fold as it is done where nothing is kept, `days` all that a command asks of the
 flows, with what is kept of each day; `sql` is what an analyst would write for the same counts in
-DuckDB, without any question of who an end is but the workload that the line itself names.
+DuckDB, column by column, in the faster of two forms, and without any question of who an end is but
+the workload that the line itself names.
 Prints JSON: rows, seconds.
 """
 
@@ -21,48 +22,48 @@ from recommender.edges import edges
 from recommender.endpoints import inventory_of_flows, resolve
 
 # Flows of one connection are told by two reporters, so the larger of their counts is its count.
+# Naming the ends before grouping takes a third less than grouping by pod first.
 SQL = """
-WITH seen AS (
-  SELECT cluster, src_type, src_namespace, src_pod, dst_type, dst_namespace, dst_pod, protocol,
-    dst_port, date_trunc('hour', time) AS hour, verdict, reporter,
-    coalesce(observation, event) AS sighting, is_reply IS NULL AS unclear,
-    sum(CASE WHEN is_reply THEN 0 ELSE connections END)::BIGINT AS connections,
-    count(*) AS records, sum((established)::INT)::BIGINT AS answered,
-    sum((NOT established)::INT)::BIGINT AS refused, sum(bytes_to_dst)::BIGINT AS bytes_to_server,
-    sum(bytes_to_src)::BIGINT AS bytes_to_client, min(src_port) AS lowest,
-    max(src_port) AS highest, min(time) AS first_seen, max(coalesce(end_time, time)) AS last_seen
-  FROM read_parquet('{glob}', hive_partitioning = true) GROUP BY ALL
-), owners AS (
+WITH owners AS (
   SELECT namespace, pod, any_value(workload) AS workload, any_value(kind) AS kind FROM (
     SELECT src_namespace AS namespace, src_pod AS pod, src_workload AS workload,
       src_workload_kind AS kind FROM read_parquet('{glob}')
     UNION SELECT dst_namespace, dst_pod, dst_workload, dst_workload_kind
       FROM read_parquet('{glob}')
   ) GROUP BY ALL
-), named AS (
-  SELECT seen.* EXCLUDE (src_pod, dst_pod), c.workload AS client, c.kind AS client_kind,
-    s.workload AS server, s.kind AS server_kind FROM seen
-  JOIN owners c ON c.namespace = src_namespace AND c.pod = src_pod
-  JOIN owners s ON s.namespace = dst_namespace AND s.pod = dst_pod
 ), summed AS (
-  SELECT * EXCLUDE (connections, records, answered, refused, bytes_to_server, bytes_to_client,
-      lowest, highest, first_seen, last_seen),
-    sum(connections)::BIGINT AS connections, sum(records)::BIGINT AS records,
-    sum(answered)::BIGINT AS answered, sum(refused)::BIGINT AS refused,
-    sum(bytes_to_server)::BIGINT AS bytes_to_server,
-    sum(bytes_to_client)::BIGINT AS bytes_to_client, min(lowest) AS lowest,
-    max(highest) AS highest, min(first_seen) AS first_seen, max(last_seen) AS last_seen
-  FROM named GROUP BY ALL
+  SELECT cluster, src_type, src_namespace, c.kind AS client_kind, c.workload AS client,
+    dst_type, dst_namespace, s.kind AS server_kind, s.workload AS server, protocol, dst_port,
+    date_trunc('hour', time) AS hour, verdict, reporter,
+    coalesce(observation, event) AS sighting, is_reply IS NULL AS unclear,
+    sum(CASE WHEN is_reply THEN 0 ELSE connections END)::BIGINT AS connections,
+    count(*) AS records, sum((established)::INT)::BIGINT AS answered,
+    sum((NOT established)::INT)::BIGINT AS refused, sum(bytes_to_dst)::BIGINT AS bytes_to_server,
+    sum(bytes_to_src)::BIGINT AS bytes_to_client, min(src_port) AS lowest,
+    max(src_port) AS highest, min(time) AS first_seen, max(coalesce(end_time, time)) AS last_seen
+  FROM read_parquet('{glob}', hive_partitioning = true)
+  JOIN owners c ON c.namespace = src_namespace AND c.pod = src_pod
+  JOIN owners s ON s.namespace = dst_namespace AND s.pod = dst_pod GROUP BY ALL
 )
 SELECT cluster, src_type, src_namespace, client_kind, client, dst_type, dst_namespace,
   server_kind, server, protocol, dst_port, hour, max(connections) AS connections,
-  sum(CASE WHEN verdict = 'allowed' AND reporter = 'src' THEN records END) AS allowed_client,
-  sum(CASE WHEN verdict = 'allowed' AND reporter = 'dst' THEN records END) AS allowed_server,
-  sum(CASE WHEN verdict = 'denied' THEN records END) AS denied, sum(answered) AS answered,
+  sum(records) FILTER (verdict = 'allowed' AND reporter = 'src' AND NOT unclear) AS allowed_client,
+  sum(records) FILTER (verdict = 'allowed' AND reporter = 'dst' AND NOT unclear) AS allowed_server,
+  sum(records) FILTER (verdict = 'allowed' AND reporter IS NULL AND NOT unclear)
+    AS allowed_neither,
+  sum(records) FILTER (verdict = 'denied' AND reporter = 'src') AS denied_client,
+  sum(records) FILTER (verdict = 'denied' AND reporter IS DISTINCT FROM 'src') AS denied_server,
+  sum(records) FILTER (verdict = 'audited') AS audited,
+  sum(records) FILTER (verdict = 'pending') AS pending,
+  sum(records) FILTER (verdict = 'dropped') AS dropped,
+  sum(records) FILTER (verdict = 'allowed' AND unclear) AS unclear, sum(answered) AS answered,
   sum(refused) AS refused, max(bytes_to_server) AS bytes_to_server,
-  max(bytes_to_client) AS bytes_to_client, min(first_seen) AS first_seen,
-  max(last_seen) AS last_seen
-FROM summed GROUP BY ALL ORDER BY ALL
+  max(bytes_to_client) AS bytes_to_client,
+  CASE WHEN min(lowest) = max(highest) THEN min(lowest) END AS client_port,
+  min(first_seen) AS first_seen, max(last_seen) AS last_seen
+FROM summed GROUP BY ALL
+ORDER BY cluster, src_type, src_namespace, client_kind, client, dst_type, dst_namespace,
+  server_kind, server, protocol, dst_port, hour
 """
 
 

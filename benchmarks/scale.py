@@ -47,6 +47,7 @@ _STEEP = 1.2
 _CHUNK = 100_000  # lines of a made log that are repeated at other hours
 _PACKAGES = ("duckdb", "ibis-framework", "pyarrow", "pandas", "numpy", "msgspec", "pyspark")
 _CALLS = 20  # of each workload
+_LOOK = 0.1  # seconds between two looks at memory
 _ENDING = 5  # seconds in which executors end, whose time is then their worker's
 
 
@@ -114,9 +115,12 @@ def measured(
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=given, stdout=subprocess.DEVNULL, stderr=said
         )
-        pieces = feed() if feed else iter(())
+        pieces, looked = feed() if feed else iter(()), 0.0
         while process.poll() is None:
-            peak = max(peak, held((process.pid, *workers)))
+            # To look takes time of the processor, and stops what is looked at for a moment.
+            if time.perf_counter() - looked > _LOOK:
+                peak = max(peak, held((process.pid, *workers)))
+                looked = time.perf_counter()
             piece = next(pieces, None)
             if process.stdin and piece:
                 process.stdin.write(piece)

@@ -33,6 +33,7 @@ from recommender.edges import (
     outside_calls,
     reports,
     sighted_ends,
+    sightings,
 )
 from recommender.engines import DUCKDB, EngineError, flows_of, saved, table_in
 from recommender.tracked import tracked
@@ -48,12 +49,13 @@ _FOLDER = "edges"
 class Part:
     """Something asked `of` flows; `over` its rows of several days it is that of all of them.
 
-    `what` it is, for people.
+    `what` it is, for people. Of a day's flows `kept` is kept where it says the same in fewer rows.
     """
 
     what: str
     of: Callable[[ir.Table], ir.Table]
     over: Callable[[ir.Table], ir.Table]
+    kept: Callable[[ir.Table], ir.Table] | None = None
 
 
 def _distinct(rows: ir.Table) -> ir.Table:
@@ -71,7 +73,7 @@ PARTS: Mapping[Name, Part] = {
     "sighted": Part("who is there", sighted_ends, _distinct),
     "calls": Part("calls from outside", outside_calls, _in_all_hours),
     "servers": Part("API servers", api_servers, _distinct),
-    "counts": Part("connections", counts, lambda rows: rows),
+    "counts": Part("connections", sightings, lambda rows: rows, kept=counts),
     "reports": Part("reports of nodes", reports, _distinct),
     "names": Part("addresses of names", looked_up, _distinct),
     "asked": Part("names that were asked for", asked, lambda rows: rows),
@@ -147,7 +149,7 @@ def _kept(
     try:
         if place.is_file():
             return place
-        expression = PARTS[name].of(flows_of(store, cluster, backend, files))
+        expression = _kept_of(name, flows_of(store, cluster, backend, files))
         with store.aside() as aside:
             # What was replaced while it was read is not what the name says.
             if not saved(expression, backend, aside) or _stats(files) != stats:
@@ -163,8 +165,13 @@ def _kept(
 
 
 def _over_flows(name: Name) -> ir.Table:
-    """A part of a table of flows that is only named."""
-    return PARTS[name].of(ibis.table(ibis.Schema.from_pyarrow(FLOWS), name="flows"))
+    """What is kept of a table of flows that is only named."""
+    return _kept_of(name, ibis.table(ibis.Schema.from_pyarrow(FLOWS), name="flows"))
+
+
+def _kept_of(name: Name, flows: ir.Table) -> ir.Table:
+    part = PARTS[name]
+    return (part.kept or part.of)(flows)
 
 
 def _stats(files: Sequence[Path]) -> list[tuple[str, int, int]] | None:

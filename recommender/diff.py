@@ -177,9 +177,10 @@ def object_changes(
     before, after = _by_name(old.manifests, placed), _by_name(new.manifests, placed)
     meant, means = _meanings(old.policies), _meanings(new.policies)
     renamed = _renamed(before, after)
+    olds = set(renamed.values())
     for name in sorted(before.keys() | after.keys()):
         kind, shown = name.kind, name.shown
-        if name in renamed.values():
+        if name in olds:
             continue  # told at its new name
         if name in renamed:
             was = renamed[name]

@@ -1,10 +1,11 @@
 """Flows -> edges: one ibis expression that runs where the flows are.
 
 An edge is all flows between a client and a server on one protocol and server port, by hour. The
-expression groups flows twice: first by what the log says of both ends, then, joined with the
-small table of who those ends are (`recommender/endpoints.py`), by client and server. Counts of
-one connection that several reporters and observation points saw are never added up: they are
-summed inside one kind of sighting, and the largest kind counts.
+expression joins flows with the small table of who their ends are (`recommender/endpoints.py`) and
+groups them by client and server. What is kept of a day is grouped before, as is what a warehouse
+holds, by what the log says of both ends. Counts of one connection that several reporters and
+observation points saw are never added up: they are summed inside one kind of sighting, and the
+largest kind counts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,18 @@ from ibis import _
 END = ("type", "cluster", "namespace", "who", "ip", "set", "node")
 WHO = ("type", "namespace", "kind", "name", "address", "cluster")
 _IS = tuple(f"is_{name}" for name in WHO)
+_COUNTED = (
+    "connections",
+    "records",
+    "answered",
+    "refused",
+    "bytes_to_server",
+    "bytes_to_client",
+    "lowest_port",
+    "highest_port",
+    "first_seen",
+    "last_seen",
+)
 _KEY = ("protocol", "port", "hour")
 _ENDS = ("src", "dst")
 _ROLES = {"src": "client", "dst": "server"}
@@ -117,11 +130,12 @@ def reports(flows: ir.Table) -> ir.Table:
     return named.select(node=named.node, hour=named.time.truncate("h")).distinct()
 
 
-def edges(counts: ir.Table, ends: ir.Table) -> ir.Table:
+def edges(counted: ir.Table, ends: ir.Table) -> ir.Table:
     """Fold flows into edges, by hour.
 
     Args:
-        counts: what `counts` returns of all flows, or of parts of them one below the other.
+        counted: what `sightings` or, in fewer rows, `counts` returns of all flows, or of parts of
+            them one below the other.
         ends: one row per distinct END columns (beside `record_cluster`), with who that is:
             WHO columns prefixed `is_`. An end without a row is left out of every edge.
 
@@ -136,11 +150,17 @@ def edges(counts: ir.Table, ends: ir.Table) -> ir.Table:
         records that show so; `bytes_to_server` and `bytes_to_client` are bytes, null where not
         logged; `first_seen`, `last_seen` are UTC instants, microseconds.
     """
-    return _by_who(counts, ends)
+    return _by_who(counted, ends)
 
 
 def counts(flows: ir.Table) -> ir.Table:
     """Counts by what the log says of both ends, by hour, verdict and kind of sighting."""
+    rows = sightings(flows)
+    return _summed(rows, [name for name in rows.columns if name not in _COUNTED])
+
+
+def sightings(flows: ir.Table) -> ir.Table:
+    """What each flow counts by itself: the columns of `counts`, before they are grouped."""
     keys = {
         "cluster": flows.cluster,
         **_end(flows, "src"),
@@ -154,29 +174,20 @@ def counts(flows: ir.Table) -> ir.Table:
         "sighting": ibis.coalesce(flows.observation, flows.event),
         "unclear": flows.is_reply.isnull(),
     }
-    table = flows.select(
+    one = ibis.literal(1, "int64")
+    return flows.select(
         **keys,
-        connections=flows.connections,
-        is_reply=flows.is_reply,
-        src_port=flows.src_port,
-        established=flows.established,
-        bytes_to_dst=flows.bytes_to_dst,
-        bytes_to_src=flows.bytes_to_src,
-        time=flows.time,
-        end_time=ibis.coalesce(flows.end_time, flows.time),
-    )
-    return table.group_by(list(keys)).aggregate(
         # A reply confirms a connection and is not another one.
-        connections=_sum(ibis.ifelse(_.is_reply.fill_null(False), 0, _.connections)),
-        records=_.count().cast("int64"),
-        answered=_sum(ibis.ifelse(_.established.fill_null(False), 1, 0)),
-        refused=_sum(ibis.ifelse(_.established.fill_null(True), 0, 1)),
-        bytes_to_server=_sum(_.bytes_to_dst),
-        bytes_to_client=_sum(_.bytes_to_src),
-        lowest_port=_.src_port.min(),
-        highest_port=_.src_port.max(),
-        first_seen=_.time.min(),
-        last_seen=_.end_time.max(),
+        connections=ibis.ifelse(flows.is_reply.fill_null(False), 0, flows.connections),
+        records=one,
+        answered=ibis.ifelse(flows.established.fill_null(False), one, 0),
+        refused=ibis.ifelse(flows.established.fill_null(True), 0, one),
+        bytes_to_server=flows.bytes_to_dst,
+        bytes_to_client=flows.bytes_to_src,
+        lowest_port=flows.src_port,
+        highest_port=flows.src_port,
+        first_seen=flows.time,
+        last_seen=ibis.coalesce(flows.end_time, flows.time),
     )
 
 
@@ -292,18 +303,7 @@ def _by_who(table: ir.Table, ends: ir.Table) -> ir.Table:
 
 
 def _by_number(table: ir.Table, keys: list[str]) -> ir.Table:
-    inside = table.group_by([*keys, "verdict", "reporter", "sighting", "unclear"]).aggregate(
-        connections=_sum(_.connections),
-        records=_sum(_.records),
-        answered=_sum(_.answered),
-        refused=_sum(_.refused),
-        bytes_to_server=_sum(_.bytes_to_server),
-        bytes_to_client=_sum(_.bytes_to_client),
-        lowest_port=_.lowest_port.min(),
-        highest_port=_.highest_port.max(),
-        first_seen=_.first_seen.min(),
-        last_seen=_.last_seen.max(),
-    )
+    inside = _summed(table, [*keys, "verdict", "reporter", "sighting", "unclear"])
     clear = ~inside.unclear
     return inside.group_by(keys).aggregate(
         connections=_.connections.max(),
@@ -321,6 +321,21 @@ def _by_number(table: ir.Table, keys: list[str]) -> ir.Table:
         bytes_to_server=_.bytes_to_server.max(),
         bytes_to_client=_.bytes_to_client.max(),
         client_port=_only(_.lowest_port.min(), _.highest_port.max()),
+        first_seen=_.first_seen.min(),
+        last_seen=_.last_seen.max(),
+    )
+
+
+def _summed(table: ir.Table, keys: list[str]) -> ir.Table:
+    return table.group_by(keys).aggregate(
+        connections=_sum(_.connections),
+        records=_sum(_.records),
+        answered=_sum(_.answered),
+        refused=_sum(_.refused),
+        bytes_to_server=_sum(_.bytes_to_server),
+        bytes_to_client=_sum(_.bytes_to_client),
+        lowest_port=_.lowest_port.min(),
+        highest_port=_.highest_port.max(),
         first_seen=_.first_seen.min(),
         last_seen=_.last_seen.max(),
     )

@@ -12,8 +12,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from recommender.extents import Extents, bits, spelled
-from recommender.model import DIRECTIONS, And, AnyOf, Direction, In, LabelPeer, Ref, Selector
+from recommender.extents import Extents, bits
+from recommender.model import (
+    DIRECTIONS,
+    And,
+    AnyOf,
+    Direction,
+    Has,
+    In,
+    LabelPeer,
+    Not,
+    Or,
+    Ref,
+    Selector,
+    Text,
+)
 from recommender.propose import Proposal
 
 
@@ -33,9 +46,34 @@ class Embrace:
 
     def __str__(self) -> str:
         place = f"{self.direction} rule {self.rule}" if self.direction else "its subject"
-        return (
-            f"{self.policy}, {place}: a new workload with {spelled(self.selector)} falls under it"
-        )
+        return f"{self.policy}, {place}: a new workload with {_told(self.selector)} falls under it"
+
+
+_NAMESPACE = ("meta:namespace", "ns:kubernetes.io/metadata.name")
+_OWNERS = {"ns": "its namespace's ", "sa": "its service account's "}
+
+
+def _told(selector: Selector) -> str:
+    """A selector in words, as `namespace shop and app=cart or web`."""
+    match selector:
+        case In(key=key, values=values):
+            some = " or ".join(sorted(values))
+            return f"namespace {some}" if key in _NAMESPACE else f"{_label(key)}={some}"
+        case Has(key=key):
+            return f"a label {_label(key)}"
+        case Text(key=key, how=how, text=text):
+            return f"{_label(key)} that {how} {text}"
+        case Not(term=term):
+            return f"not ({_told(term)})"
+        case And(terms=terms):
+            return " and ".join(map(_told, terms)) or "any label or none"
+        case Or(terms=terms):
+            return " or ".join(f"({_told(term)})" for term in terms)
+
+
+def _label(key: str) -> str:
+    kind, _, name = key.partition(":")
+    return f"{_OWNERS.get(kind, '')}{name}"
 
 
 def embraces(proposals: Iterable[Proposal], extents: Extents) -> Iterator[Embrace]:

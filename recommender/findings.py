@@ -129,9 +129,9 @@ def _absent(selector: Selector, judge: Evaluator) -> Iterator[tuple[str, str]]:
                     yield "absent namespace", f"there is no namespace {name}{_like(name, known)}"
         elif isinstance(term, In):
             for value in lacking:
-                yield "absent label", f"no pod bears {_shown(term.key)}={value}"
+                yield "absent label", _lacks(term.key, f"={value}")
         elif not borne:
-            yield "absent label", f"no pod bears a label {_shown(term.key)}"
+            yield "absent label", _lacks(term.key)
 
 
 def _asked(selector: Selector) -> Iterator[In | Has]:
@@ -144,12 +144,13 @@ def _asked(selector: Selector) -> Iterator[In | Has]:
                 yield from _asked(term)
 
 
-_OWNERS = {"pod": "", "ns": "of its namespace ", "sa": "of its service account "}
+_OWNERS = {"ns": "pod's namespace", "sa": "pod's service account"}
 
 
-def _shown(key: str) -> str:
+def _lacks(key: str, value: str = "") -> str:
     kind, _, name = key.partition(":")
-    return f"{_OWNERS.get(kind, '')}{name}"
+    what = f"{name}{value}" if value else f"a label {name}"
+    return f"no {_OWNERS.get(kind, 'pod')} bears {what}"
 
 
 _MOST_COMPARED = 400

@@ -74,7 +74,7 @@ def read_inventory(paths: Sequence[str | Path]) -> Inventory:
         where = ", ".join(str(path) for path in paths)
         raise InventoryError(
             f"{where}: no workload, pod or namespace found; give what `kubectl get "
-            "ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol -A -o yaml` prints"
+            "ns,no,deploy,sts,ds,rs,job,cj,po,svc,netpol -A -o yaml` prints"
         )
     return inventory
 

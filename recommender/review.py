@@ -56,24 +56,27 @@ def review(git: Git, base: str, path: str, watched: Watched) -> Review:
     with checked_out(git, start) as before:
         old = _policies(before.folder / folder, watched, read)
         changed = diff(old, new, watched.inventory, watched.edges, told=watched.known)
+    wanted = of_class(watched.edges, "wanted")
     was, now = (
-        list(
-            replay(
+        {
+            id(one.row): one
+            for one in replay(
                 evaluator(
-                    one.policies,
+                    each.policies,
                     watched.inventory,
                     told=watched.known,
                     host_network="as nodes",
                 ),
-                of_class(watched.edges, "wanted"),
+                wanted,
             )
-        )
-        for one in (old, new)
+        }
+        for each in (old, new)
     )
     denied = (
         after
-        for before_, after in zip(was, now, strict=True)
-        if after.verdict.allow is False and before_.verdict.allow is not False
+        for row, after in now.items()
+        # One set may judge what the other cannot (ICMP, of which NetworkPolicies say nothing).
+        if after.verdict.allow is False and not (row in was and was[row].verdict.allow is False)
     )
     return Review(changed, new, tuple(denied))
 

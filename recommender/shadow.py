@@ -23,6 +23,7 @@ from recommender.frames import Row, workload_of
 from recommender.hours import folded, resolved
 from recommender.inventory import WorkloadKey
 from recommender.replay import Replayed
+from recommender.report.lines import many
 from recommender.watch import Watched
 from recommender.window import Window
 
@@ -96,10 +97,10 @@ def judgements(
         name = f"{key.namespace}/{key.kind}/{key.name}"
         row = words.get(name, {"word": CANNOT_TELL, "why": "it was never seen"})
         if denied[key]:
-            why = f"{_edges(len(denied[key]))} would have been denied"
+            why = f"{many(len(denied[key]), 'wanted edge')} would have been denied"
             found.append(Judgement(name, HOLD, (why,), tuple(denied[key])))
         elif unknown[key]:
-            why = f"of {_edges(len(unknown[key]))} it cannot be told"
+            why = f"of {many(len(unknown[key]), 'wanted edge')} it cannot be told"
             found.append(Judgement(name, CANNOT_TELL, (why,)))
         else:
             word = ENFORCE if row["word"] == "ready" else CANNOT_TELL
@@ -116,7 +117,8 @@ def overall(judged: Sequence[Judgement], watched_since: Window, unplaced: int) -
         unplaced: denied wanted edges, of which `judged` may not know the workload.
     """
     counts = [sum(one.word == word for one in judged) for word in (ENFORCE, HOLD, CANNOT_TELL)]
-    why = f"{counts[0]} workloads may be enforced, {counts[1]} not, {counts[2]} cannot be told"
+    some = many(counts[0], "workload")
+    why = f"{some} may be enforced, {counts[1]} not, {counts[2]} cannot be told"
     if not judged:
         return Judgement("all", CANNOT_TELL, ("these policies isolate no workload",))
     if counts[1] or unplaced:
@@ -152,7 +154,3 @@ def _deciding(one: Replayed) -> Iterator[WorkloadKey]:
         key = workload_of(one.row, "client" if direction == "egress" else "server")
         if key is not None:
             yield key
-
-
-def _edges(count: int) -> str:
-    return "1 wanted edge" if count == 1 else f"{count} wanted edges"

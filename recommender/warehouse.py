@@ -13,11 +13,14 @@ from ingest.errors import FlowpolicyError
 from ingest.schema import FLOWS
 from recommender.edges import END, WHO, api_servers, counts, edges, outside_calls, sighted_ends
 from recommender.endpoints import inventory_of_flows, resolve
+from recommender.hours import SUMS
 from recommender.inventory import Inventory
 
 WAREHOUSES = ("clickhouse", "trino")
 # What tells who an end is, by the name of its file.
 _MENTIONED = {"sighted": sighted_ends, "calls": outside_calls, "servers": api_servers}
+# Columns of EDGES by hour that any flow tells.
+_NEVER_NULL = ("cluster", "client_type", "server_type", "hour", *SUMS, "first_seen", "last_seen")
 
 
 class WarehouseError(FlowpolicyError):
@@ -45,7 +48,9 @@ def script(warehouse: str) -> str:
 -- Table ends, the columns of ends.parquet:
 {_columns(ends)}
 --
--- 2. The edges, by hour. Keep the answer as edges.parquet, and give it to any later command:
+-- 2. The edges, by hour, of the same flows as 1: edges with ends that are not in the table ends are
+--    left out, so make that anew where flows have come meanwhile. Keep the answer
+--    as edges.parquet, and give it to any later command:
 --    flowpolicy recommend --edges edges.parquet --inventory PATH --out DIR
 {ibis.to_sql(edges(counts(flows), ends), dialect=warehouse)};
 """
@@ -72,9 +77,14 @@ def read_edges(path: Path, cluster: str | None = None) -> pd.DataFrame:
     """EDGES by hour from a Parquet file: of a warehouse, or of `edges --hourly -o parquet`.
 
     Raises:
-        WarehouseError: the file is not that, or holds several clusters and none is named.
+        WarehouseError: the file is not that, holds no edge, or several clusters and none is named.
     """
     found = _read(path, edges(counts(_flows()), _ends()))
+    if unknown := [name for name in _NEVER_NULL if found[name].hasnans]:
+        raise WarehouseError(
+            f"{path}: null in {', '.join(unknown)}; ask the warehouse with what "
+            "`flowpolicy edges --sql` prints"
+        )
     names = sorted(found["cluster"].unique())
     if cluster is not None:
         found = found[found["cluster"] == cluster].reset_index(drop=True)
@@ -83,7 +93,9 @@ def read_edges(path: Path, cluster: str | None = None) -> pd.DataFrame:
             f"{path} holds the clusters {', '.join(names)}; choose one with --cluster"
         )
     if not len(found):
-        raise WarehouseError(f"{path}: no edge of cluster {cluster or 'default'}; ask for others")
+        whose = "" if cluster is None else f" of cluster {cluster}"
+        held = f"; it holds {', '.join(names)}" if names else ""
+        raise WarehouseError(f"{path}: no edge{whose}{held}; ask the warehouse for others")
     return found
 
 
@@ -106,7 +118,7 @@ def _read(path: Path, expression: ir.Table) -> pd.DataFrame:
     schema = expression.schema().to_pyarrow()
     try:
         frame = pd.read_parquet(path, dtype_backend="pyarrow")
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise WarehouseError(f"{path}: no Parquet file that can be read ({error})") from error
     if missing := [name for name in schema.names if name not in frame.columns]:
         raise WarehouseError(
@@ -115,7 +127,7 @@ def _read(path: Path, expression: ir.Table) -> pd.DataFrame:
         )
     try:
         table = pa.Table.from_pandas(frame[schema.names], preserve_index=False).cast(schema)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise WarehouseError(f"{path}: values of another type than asked for ({error})") from error
     rows: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return rows

@@ -469,6 +469,10 @@ def test_the_first_set_may_be_an_empty_folder(tmp_path: Path, proposals: Path) -
     text, said = invoke("diff", tmp_path, proposals, "--inventory", INVENTORY, code=10)
     assert "added: NetworkPolicy shop/flowpolicy-cart" in text
     assert f"{tmp_path}: no object here, so this is taken as a set without policies" in said
+    body = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: A_B}}"
+    (tmp_path / "refused.yaml").write_text(body)
+    _, said = invoke("diff", tmp_path, proposals, "--inventory", INVENTORY, code=10)
+    assert f"{tmp_path}: nothing here counts, so this is taken as a set without policies" in said
 
 
 def test_a_folder_of_kustomize_is_strictly_in_order(tmp_path: Path) -> None:

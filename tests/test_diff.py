@@ -1,19 +1,29 @@
 """What changes between two sets: objects whose text changed, and those whose meaning did."""
 
 import json
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from drawn_calico import calico_folders
+from drawn_cilium import cilium_folders
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from policytext import CLUSTER, manifests, parsed
 
 from recommender.alike import alike
 from recommender.commands.run import Outcome, figures
-from recommender.diff import Diff, diff, evaluators, flow_changes
-from recommender.policies import PolicySet
+from recommender.diff import Diff, FlowChange, diff, evaluators, flow_changes
+from recommender.inventory import Inventory
+from recommender.manifests import Manifest
+from recommender.objects import inventory_of
+from recommender.policies import PolicySet, policy_set
 from recommender.report import changes
 from recommender.report.changes import lines
+from recommender.usage import RuleKey, usage
 
 SCHEMA = json.loads(Path(changes.__file__).with_name("diff.schema.json").read_text())
 
@@ -30,13 +40,13 @@ def calico(spec: str, api: str = "projectcalico.org/v3") -> str:
     return CALICO.replace("API", api).replace("SPEC", spec)
 
 
-def given(text: str) -> PolicySet:
+def policies_of(text: str) -> PolicySet:
     return PolicySet(manifests(text), parsed(text).policies)
 
 
 def change(old: str, new: str) -> tuple[str, bool]:
     """What becomes of the one object, and whether the sets differ."""
-    found: Any = diff(given(old), given(new), CLUSTER)
+    found: Any = diff(policies_of(old), policies_of(new), CLUSTER)
     (one,) = found.objects
     return one.change, bool(found)
 
@@ -87,7 +97,7 @@ def test_an_object_of_an_equal_spec_in_the_same_namespace_is_renamed_once() -> N
     new = [v1(turned).replace("name: p", f"name: {name}") for name in ("y", "x", "z")]
     old += [v1(cart, "data").replace("name: p", "name: c")]
     new += [v1(cart).replace("name: p", "name: w")]
-    found = diff(*(given("\n---\n".join(each)) for each in (old, new)), CLUSTER).objects
+    found = diff(*(policies_of("\n---\n".join(each)) for each in (old, new)), CLUSTER).objects
     assert [(one.change, one.name, one.old_name) for one in found] == [
         ("removed", "data/c", None),
         ("added", "shop/w", None),
@@ -132,7 +142,9 @@ EMPTY = PolicySet([], [])
 @pytest.fixture
 def first() -> Diff:
     """What policies change where none was in force before."""
-    return diff(EMPTY, given(v1("{podSelector: {}, policyTypes: [Ingress, Egress]}")), CLUSTER)
+    return diff(
+        EMPTY, policies_of(v1("{podSelector: {}, policyTypes: [Ingress, Egress]}")), CLUSTER
+    )
 
 
 def test_json_lists_the_first_connections_and_counts_the_rest(first: Diff) -> None:
@@ -158,15 +170,42 @@ def test_text_counts_the_lines_that_it_cuts_and_says_where_they_are(
 ) -> None:
     every = list(changes.text(first))
     start = every.index(next(line for line in every if line.startswith("connections lost: ")))
-    (count,) = (int(word) for word in every[start].split(": ")[1:])
-    assert count == len(lines(first.lost)) > 2
+    count = len(lines(first.lost))
+    assert every[start] == f"connections lost: {len(first.lost)} in {count} lines"
+    assert len(first.lost) > count > 3
     cut = list(changes.text(first, 2))
     assert cut[: start + 3] == every[: start + 3]
-    assert cut[start + 3] == f"  and {count - 2} more; --all shows them, -o json holds them"
+    assert cut[start + 3] == f"  and {count - 2} more lines; --all shows them, -o json holds them"
     monkeypatch.setattr(changes, "MOST_CONNECTIONS", 2)
-    assert f"  and {count - 2} more; --all shows them, in -o json as well" in changes.text(first, 2)
+    told = f"  and {count - 2} more lines; `x` shows them, in -o json as well"
+    assert told in changes.text(first, 2, "`x` shows them")
     monkeypatch.setattr(changes, "_MOST", 2)
-    assert f"- and {count - 2} more" in changes.markdown(first)
+    assert f"- and {count - 2} more lines" in changes.markdown(first)
+
+
+def test_text_json_and_markdown_count_the_same_flows_though_some_share_a_line(
+    first: Diff,
+) -> None:
+    flows = [
+        FlowChange("shop/web", "shop/cart", "TCP", port, 1, "2026-03-02T08:00:00Z", "review", True, False)
+        for port in range(80, 85)
+    ]  # fmt: skip
+    for many, line, changes_ in ((5, "5 in 1 line", "5 observed flows change"),
+                                 (1, "1", "1 observed flow changes")):  # fmt: skip
+        found = replace(first, flows=tuple(flows[:many]))
+        assert f"observed flows that change verdict: {line}" in changes.text(found)
+        assert len(changes.as_dict(found)["flows"]) == many
+        assert f"{changes_} verdict" in changes.markdown(found)
+    assert changes.flow(flows[0]).endswith("1 connection, last seen 2026-03-02T08:00:00Z")
+
+
+def test_markdown_stays_small_and_in_its_lines_whatever_a_log_names(first: Diff) -> None:
+    name = "`</details>|\n# x\x1b" * 10_000
+    found = FlowChange(name, name, "TCP", 1, 1, "2026-03-02T08:00:00Z", "wanted", True, False)
+    plain, text = (changes.markdown(replace(first, flows=flows)) for flows in ((), (found,)))
+    assert len(text) < len(plain) + 1_000
+    assert "\n# x" not in text
+    assert "\x1b" not in text
 
 
 def edge(protocol: str, port: int | None) -> dict[str, Any]:
@@ -182,7 +221,7 @@ def test_a_flow_changes_verdict_where_only_the_set_that_its_policy_names_is_anot
     rule = "{action: Allow, destination: {selector: bank == 'yes'}}"
     policy = calico(f"{{selector: app == 'web', types: [Egress], egress: [{rule}]}}")
     old, new = (
-        given(
+        policies_of(
             f"{policy}\n---\n{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, "
             f"metadata: {{name: bank, labels: {{bank: 'yes'}}}}, spec: {{nets: [{net}]}}}}"
         )
@@ -195,10 +234,69 @@ def test_a_flow_changes_verdict_where_only_the_set_that_its_policy_names_is_anot
     assert (one.old, one.new) == (True, False)
 
 
+def rows_between(inventory: Inventory) -> list[dict[str, Any]]:
+    """Edges of several protocols between all workloads and some addresses."""
+    parts = ("type", "namespace", "kind", "name", "address", "cluster")
+    ends: list[tuple[str | None, ...]] = [
+        ("workload", key.namespace, key.kind, key.name, None, None) for key in inventory.pods_of
+    ]
+    ends += [("host", None, None, None, "10.8.0.1", None)]
+    ends += [("address", None, None, None, at, None) for at in ("192.0.2.130", "2001:db8::1")]
+    return [
+        edge(protocol, port)
+        | {"run": None}
+        | {f"{role}_{part}": v for role, end in sides for part, v in zip(parts, end, strict=True)}
+        for client, server in product(ends, ends)
+        for protocol, port in (("TCP", 80), ("UDP", 53), ("ICMP", None))
+        for sides in [(("client", client), ("server", server))]
+    ]
+
+
+@st.composite
+def changed_folders(draw: st.DrawFn, folders: st.SearchStrategy[Any]) -> Any:
+    """Objects of a cluster, its policies, and those after some went, came, changed or were moved."""
+    objects, others = draw(folders), draw(folders)
+    old = [body for body in objects if body["kind"].endswith("Policy")]
+    new = []
+    for body in old:
+        match draw(st.sampled_from(["kept", "kept", "renamed", "gone", "less"])):
+            case "kept":
+                new.append(body)
+            case "renamed":
+                new.append({**body, "metadata": {**body["metadata"], "name": "renamed"}})
+            case "less":
+                spec = {key: v[1:] if key == "ingress" else v for key, v in body["spec"].items()}
+                new.append({**body, "spec": spec})
+    came = [body for body in others if body["kind"].endswith("Policy")]
+    for i, body in enumerate(came[: draw(st.integers(0, 2))]):
+        new.append({**body, "metadata": {**body["metadata"], "name": f"came{i}"}})
+    rest = [body for body in objects if not body["kind"].endswith("Policy")]
+    return rest, old, draw(st.permutations(new))
+
+
+@given(changed_folders(st.one_of(calico_folders(), cilium_folders())))
+@settings(max_examples=25, deadline=None)
+def test_flows_change_as_where_each_is_judged_by_both_sets(folders: Any) -> None:
+    rest, old, new = (
+        [Manifest(f"{i}.yaml:1", body) for i, body in enumerate(each)] for each in folders
+    )
+    inventory = inventory_of(rest)
+    before, after = evaluators(policy_set(old, inventory), policy_set(new, inventory), inventory)
+    rows, same = rows_between(inventory), alike(before, after)
+    each = list(flow_changes(before, after, rows, lambda *_: False))
+    assert list(flow_changes(before, after, rows, same)) == each
+
+    def acting(client: str, server: str, protocol: str, port: int) -> set[RuleKey]:
+        judge = before if same(client, server, protocol) else after
+        return judge.acting_rules(client, server, protocol, port)
+
+    assert list(usage(after, rows, acting)) == list(usage(after, rows))
+
+
 def test_icmp_that_one_set_only_can_judge_is_null_by_the_other() -> None:
     row = edge("ICMP", None)
-    old = given(v1("{podSelector: {}, policyTypes: [Ingress]}"))
-    new = given(
+    old = policies_of(v1("{podSelector: {}, policyTypes: [Ingress]}"))
+    new = policies_of(
         CILIUM.replace("BODY", "spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}")
     )
     before, after = evaluators(old, new, CLUSTER)

@@ -149,3 +149,10 @@ def test_every_column_of_the_store_is_documented(field: object) -> None:
 def test_links_in_the_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_copied_from_the_help_stands_in_lines_that_break_no_word(name: str) -> None:
+    kinds = "ns,no,deploy,sts,ds,rs,job,cj,po,svc,netpol"
+    help_ = CliRunner().invoke(group, [name, "--help"]).output
+    assert "--inventory PATH" not in help_ or kinds in help_

@@ -393,7 +393,10 @@ def test_what_is_gained_is_what_only_the_new_set_permits(
     assert gained == points(after.connectivity("pod")) - points(before.connectivity("pod"))
 
 
-@given(worlds(network_policies), network_policies, st.integers(0, 3), st.booleans())
+tiers = st.one_of(network_policies, cluster_policies)
+
+
+@given(worlds(tiers), tiers, st.integers(0, 3), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_ends_that_equal_policies_select_are_judged_alike(
     world: tuple[Any, Any], other: Any, place: int, gone: bool

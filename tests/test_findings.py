@@ -121,6 +121,16 @@ def test_a_value_that_nobody_bears_is_said_unless_it_is_to_be_kept_out(
     assert told(of(policy({"podSelector": {"matchExpressions": [expression]}}))) == said
 
 
+def test_a_label_that_no_namespace_bears_is_said_to_be_the_namespaces_own() -> None:
+    expressions = [{"key": "team", "operator": "In", "values": ["store", "gone"]}]
+    peer = {"namespaceSelector": {"matchExpressions": expressions}}
+    one = policy({"podSelector": WEB, "ingress": [{"from": [peer]}]})
+    cluster = {**CLUSTER, "namespaces": {**CLUSTER["namespaces"], "data": {"team": "store"}}}
+    assert told(judge({"cluster": cluster, "policies": [one]})) == [
+        "p ingress 0 absent label: no pod's namespace bears team=gone"
+    ]
+
+
 def test_one_of_several_namespaces_that_is_not_there_is_said() -> None:
     names = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["data", "old"]}
     peer = {"namespaceSelector": {"matchExpressions": [names]}}

@@ -183,7 +183,9 @@ def test_tomorrows_workload_is_named_where_a_label_would_take_it_in_and_not_wher
     other = workload("other", {"app": "other"})
     by_label = shortened(CALLS, shop(*three("api"), DB, other)).embraces
     assert {e.workloads for e in by_label} == {("shop/w0", "shop/w1", "shop/w2")}
-    assert "a new workload with" in str(by_label[0])
+    assert str(by_label[0]).endswith(
+        "a new workload with namespace shop and role=api falls under it"
+    )
     assert not shortened(CALLS, shop(*three(""), DB, other)).embraces
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -318,9 +319,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    "given", [("--max-denied", "2"), ("--max-missed", "10"), ("--min-coverage", "99"), ("--min-days", "-1")]
+)  # fmt: skip
+def test_a_share_given_in_percent_is_no_share(given: tuple[str, str]) -> None:
+    result = CliRunner().invoke(group, ["patterns", "--store", "x", *given])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{given[0]}'" in result.output
+
+
 def test_the_command_shows_roles_review_and_window_of_the_samples(store: Path) -> None:
     text = run("patterns", "--store", store, "--inventory", INVENTORY)
     assert "shop/Deployment/web, shop/Deployment/web-canary" in text
+    said, listed = (set(re.findall(f"{words} (\\d+)", text)) for words in (" role", "\n  role"))
+    assert said == listed, "a role is spoken of whose members are not told"
+    assert "called by payments/Deployment/gateway on TCP 443 (3 of 3)" in text
     assert "shop/cart -> payments/ledger TCP 50051: seen in one hour only" in text
     assert "shop/catalog -> 28 servers, 133 edges: part of a scan" in text
     # The samples' log says itself that it lost events, each node at some time.

@@ -17,6 +17,7 @@ from browser import until
 from click.testing import CliRunner
 
 from recommender.cli import group
+from recommender.report import page_data
 from recommender.report.page_data import decide_words
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,26 @@ def test_a_click_on_a_workload_shows_its_policy_and_the_evidence_of_each_rule(
     assert "waits for review: part of a scan" in panel
     click(chromium, "#panel details summary")
     assert "kind: NetworkPolicy" in text(chromium, "#panel pre")
+    quiet(chromium)
+
+
+@browsers.needed
+def test_what_a_workload_loses_is_counted_whole_though_the_page_lists_the_first(
+    chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_data, "MOST_CONNECTIONS", 5)
+    page = made(tmp_path, SAMPLES / "hubble", SAMPLES / "inventory.yaml")
+    lost = data_of(page.read_text())["changes"]["lost"]
+    count = lost["by_end"]["shop/catalog"]
+    listed = sum("shop/catalog" in row[:2] for row in lost["rows"])
+    assert len(lost["rows"]) == 5
+    drawn(chromium, page)
+    click_on_map(chromium, "shop/Deployment/catalog")
+    until(lambda: heading(chromium) == "catalog")
+    chromium.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
+    panel = text(chromium, "#panel")
+    assert f"connections that are closed: {count}" in panel
+    assert f"{count - listed} more are not in this page" in panel
     quiet(chromium)
 
 

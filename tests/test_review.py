@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from forge_server import TOKEN, served
 
 from recommender.cli import group
+from recommender.report import changes
 
+SCHEMA = json.loads(Path(changes.__file__).with_name("diff.schema.json").read_text())
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 INVENTORY = ["--inventory", str(SAMPLES / "inventory.yaml")]
 WEB = Path("policies/shop/web.yaml")
@@ -98,6 +100,22 @@ def test_a_change_that_denies_nothing_wanted_exits_0(repo: Path, store: Path) ->
     result = review(repo, store, "-o", "markdown")
     assert result.exit_code == 0, result.output
     assert "No wanted traffic would be denied." in result.stdout
+
+
+def test_icmp_that_only_the_new_set_can_judge_is_denied_by_it_alone(
+    repo: Path, store: Path
+) -> None:
+    meta = "metadata: {name: cart, namespace: shop}"
+    spec = "spec: {endpointSelector: {matchLabels: {app: cart}}, egress: [{toEntities: [none]}]}"
+    (repo / "policies/shop/theirs.yaml").write_text(
+        f"{{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, {meta}, {spec}}}\n"
+    )
+    commit(repo)
+    result = review(repo, store, "-o", "json")
+    assert result.exit_code == 11, result.output
+    found = json.loads(result.stdout)
+    assert [line for line in found["denied"] if "ICMP" in line]
+    jsonschema.validate({k: v for k, v in found.items() if k != "denied"}, SCHEMA)
 
 
 def test_what_the_base_did_meanwhile_is_not_this_change(

@@ -1,6 +1,7 @@
 """Shadow mode: what policies would have denied since, and one word a workload on enforcing them."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,18 @@ def test_the_flows_since_the_proposal_decide_on_enforcing(
     found = checked(tmp_path, out, *since)
     assert (words(found), found["verdict"]["word"]) == ({"can't tell"}, "can't tell")
     assert "14 are asked for" in found["verdict"]["why"][1]
+
+
+def test_text_tells_workloads_of_one_word_and_reason_in_one_line(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    out = propose(tmp_path, lines, "kubernetes")
+    inventory = ("--inventory", tmp_path / "inventory.yaml")
+    text = run("check", out, "--since", out, "--store", tmp_path / "store", *inventory)
+    told = [line for line in text.splitlines() if line.startswith("  can't tell: ")]
+    reasons = [re.split(r": (?=\w+/\w+/)", line)[0] for line in told]
+    assert len(set(reasons)) == len(reasons)
+    assert re.search(r"shop/\w+/\S+, shop/\w+/", text)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from recommender.propose import Scope
 from recommender.recommend import Recommendation, recommendation
 from recommender.report import proposal
 from recommender.report.keeping import kustomization, rewritten
+from recommender.report.markdown import code, fitting
 from recommender.suggest import Suggestion, suggest
 from recommender.watch import watch
 
@@ -288,7 +289,7 @@ def test_a_folder_that_is_no_repository_says_what_to_do(tmp_path: Path) -> None:
 def test_the_text_tells_what_changes_what_waits_and_why(repo: Path, found: Recommendation) -> None:
     text = proposal.body(found, suggested(repo, found).diff, ["shop/web.yaml changed by hand"])
     for words in (
-        "connections are gained",
+        "connections gained",
         "**Readiness:**",
         "#### Connections lost",
         "#### Waiting for a decision",
@@ -312,8 +313,36 @@ def test_the_text_is_cut_below_what_a_forge_takes(repo: Path, found: Recommendat
     )
     many = dataclasses.replace(found, watched=watched)
     text = proposal.body(many, diff, ["x" * 250] * 5000)
-    assert len(text) < 60_000
+    assert len(text) <= 60_000
     assert "more" in text
+    assert len(proposal.body(many, diff, ["\x1b" * 2**20] * 5000)) <= 60_000
+
+
+def test_the_text_copies_no_name_into_a_shell_that_kubernetes_would_not_take(
+    repo: Path, found: Recommendation
+) -> None:
+    edges = found.watched.edges
+    edges = edges.assign(**{"class": "review"}).iloc[:2].reset_index(drop=True)
+    edges.loc[0, ["client_type", "client_namespace", "client_name"]] = [
+        "workload",
+        "shop",
+        "x\n$(id)",
+    ]
+    meaning = dataclasses.replace(found.watched.meaning, edges=edges)
+    watched = dataclasses.replace(found.watched, meaning=meaning)
+    text = proposal.body(
+        dataclasses.replace(found, watched=watched), suggested(repo, found).diff, []
+    )
+    assert "`shop/x\\n$(id)`" in text
+    (command,) = [line for line in text.splitlines() if line.startswith("flowpolicy decide")]
+    assert "$(id)" not in command
+
+
+def test_a_text_is_cut_after_a_line_and_says_so() -> None:
+    assert fitting("x\n" * 30_000) == "x\n" * 30_000
+    cut = fitting("x\n" * 30_001)
+    assert len(cut) <= 60_000
+    assert cut.endswith("x\n\nCut here: it is too long.\n")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +350,7 @@ def test_the_text_is_cut_below_what_a_forge_takes(repo: Path, found: Recommendat
     ["`x`", "a|b", "<script>", "a\n# b", "```\nrm -rf /", "\x1b[2J", "'; rm -rf / #", "$(id)"],
 )
 def test_names_from_a_log_stay_inside_their_code_span(name: str) -> None:
-    text = proposal.code(name)
+    text = code(name)
     assert text.startswith("`")
     assert text.endswith("`")
     assert not set("`|\n\x1b") & set(text[1:-1])

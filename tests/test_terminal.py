@@ -1,5 +1,6 @@
 """What stands on a terminal and in a pipe; sentences, completion, the demo."""
 
+import gzip
 import os
 import pty
 import re
@@ -130,7 +131,8 @@ def test_a_workload_is_explained_in_sentences(given: tuple[str, ...]) -> None:
     told = run("explain", "shop/catalog", *given)
     assert "shop/catalog is a Deployment that plays role" in told
     assert "ingress rule 0 lets in shop/web, shop/web-canary on TCP 8080, because " in told
-    assert "waits for a decision: part of a scan" in told
+    assert "more wait for a decision: part of a scan" in told
+    assert "TCP 80 waits for a decision: the cloud's metadata service" in told
     for line in told.splitlines():
         assert line.endswith("."), line
 
@@ -234,3 +236,14 @@ def test_the_demo_works_from_a_wheel_away_from_the_repository(tmp_path: Path) ->
     assert done.stdout.splitlines()[-2:] == ["", last]
     assert (away / "flowpolicy-demo" / "report.html").stat().st_size > 500_000
     assert (away / "flowpolicy-demo" / "policies" / "shop" / "catalog.yaml").exists()
+
+
+def test_one_of_a_kind_is_no_plural(tmp_path: Path) -> None:
+    with gzip.open(SAMPLES / "hubble" / "node-1.jsonl.gz", "rt") as log:
+        (tmp_path / "one.jsonl").write_text(log.readline())
+    store = ("--store", str(tmp_path / "store"))
+    inventory = ("--inventory", str(SAMPLES / "inventory.yaml"))
+    assert run("ingest", str(tmp_path / "one.jsonl"), *store).startswith("1 file, 1 line in ")
+    assert "  1 connection  wanted" in run("edges", *store, *inventory)
+    said = run("recommend", *store, *inventory, "--out", str(tmp_path / "out"))
+    assert "replayed 1 wanted edge: all allowed" in said

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from ingest.load import load
 from ingest.store import open_store
 from recommender.cli import group
-from recommender.warehouse import WAREHOUSES, read_edges, script
+from recommender.warehouse import WAREHOUSES, WarehouseError, read_edges, script
 from recommender.watch import watch
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -36,6 +36,12 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
+@pytest.fixture(scope="module")
+def edges(store: Path) -> pa.Table:
+    """One edge of the store by hour."""
+    return pa.Table.from_pandas(watch(store, [INVENTORY]).hourly.iloc[:1], preserve_index=False)
+
+
 def selects(warehouse: str) -> list[str]:
     found = run("edges", "--sql", warehouse)
     assert found.exit_code == 0
@@ -47,6 +53,7 @@ def test_the_sql_parses_in_its_dialect_and_names_all_columns(warehouse: str) -> 
     for select in selects(warehouse):
         assert sqlglot.parse_one(select, dialect=warehouse)
     said = script(warehouse)
+    assert max(map(len, re.findall("(?m)^--.*", said))) <= 100
     for column in ("src_pod_prefix", "bytes_to_dst", "record_cluster", "is_address"):
         assert re.search(rf"(?m)^--   {column} ", said)
 
@@ -126,6 +133,31 @@ def test_what_is_no_file_of_edges_is_told(
     found = run("patterns", *(word.format(text=text, other=other) for word in words))
     assert found.exit_code in (1, 2)
     assert said in " ".join(found.output.split())
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("client_type", pa.array([["a"]]), "values of another type"),
+        ("hour", pa.array([True]), "values of another type"),
+        ("port", pa.array(["x"]), "values of another type"),
+        ("cluster", pa.array([None], pa.string()), "null in cluster"),
+        ("connections", pa.array([None], pa.int64()), "null in connections"),
+        ("hour", pa.array([None], pa.timestamp("us", "UTC")), "null in hour"),
+        (None, None, "no edge of cluster other; it holds shop-prod"),
+    ],
+)
+def test_edges_with_other_values_than_asked_for_are_told(
+    edges: pa.Table, tmp_path: Path, column: str | None, values: pa.Array, said: str
+) -> None:
+    if column is not None:
+        edges = edges.set_column(edges.schema.get_field_index(column), column, values)
+    pq.write_table(edges, tmp_path / "edges.parquet")
+    with pytest.raises(WarehouseError, match=said):
+        read_edges(tmp_path / "edges.parquet", "other")
+    pq.write_table(edges.slice(0, 0), tmp_path / "edges.parquet")
+    with pytest.raises(WarehouseError, match=r"parquet: no edge; ask|values of another type"):
+        read_edges(tmp_path / "edges.parquet")
 
 
 def test_edges_reads_a_store_or_speaks_of_a_warehouse() -> None:

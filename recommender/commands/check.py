@@ -152,14 +152,15 @@ def _print(
     edges: int, denied: list[Replayed], unknown: list[Replayed], waiting: list[Replayed]
 ) -> None:
     from recommender.commands.verdict import told
+    from recommender.report.lines import many
 
     options.tell(
-        f"replayed {edges} wanted edges: {len(denied)} would be denied, "
+        f"replayed {many(edges, 'wanted edge')}: {len(denied)} would be denied, "
         f"{len(unknown)} cannot be told"
     )
     for word, found in (("denied", denied), ("cannot tell", unknown)):
         for one in found:
-            options.tell(f"  {word}: {one}, {one.row['connections']:,} connections")
+            options.tell(f"  {word}: {one}, {many(one.row['connections'], 'connection')}")
             for reason in dict.fromkeys(map(told, one.verdict.because)):
                 options.tell(f"    {reason}")
     if waiting:
@@ -170,11 +171,20 @@ _MOST = 10
 
 
 def _print_words(word: Judgement, judged: Sequence[Judgement]) -> None:
-    """The word on all, then on each workload, those on hold first."""
-    options.tell(f"{word.word}: {'; '.join(word.why)}")
+    """The word on all, then on workloads, those on hold first; many of one reason share a line."""
+    first, *more = word.why
+    options.tell(f"{word.word}: {first}")
+    for why in more:
+        options.tell(f"  {why}")
     for name in ("hold", "can't tell", "enforce"):
-        some = [one for one in judged if one.word == name]
-        for one in some[:_MOST]:
-            options.tell(f"  {name}: {one.workload}: {'; '.join(one.why)}")
-        if len(some) > _MOST:
-            options.tell(f"  {name}: {len(some) - _MOST} more in -o json")
+        alike: dict[str, list[str]] = {}
+        for one in judged:
+            if one.word == name:
+                alike.setdefault("; ".join(one.why), []).append(one.workload)
+        for why, some in list(alike.items())[:_MOST]:
+            left = len(some) - _MOST
+            rest = f" and {left} more in -o json" if left > 0 else ""
+            options.tell(f"  {name}: {why}: {', '.join(some[:_MOST])}{rest}")
+        if len(alike) > _MOST:
+            left = sum(map(len, list(alike.values())[_MOST:]))
+            options.tell(f"  {name}: {left} more in -o json")

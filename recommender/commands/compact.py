@@ -31,6 +31,7 @@ def command(store: str, keep_days: int | None, output: str) -> None:
     """
     from ingest.compact import compact
     from ingest.store import create_store, open_store
+    from recommender.report.lines import many
 
     open_store(store)
     found = compact(create_store(store), keep_days=keep_days, today=datetime.now(UTC).date())
@@ -38,8 +39,8 @@ def command(store: str, keep_days: int | None, output: str) -> None:
         click.echo(json.dumps(asdict(found)))
         return
     click.echo(
-        f"{found.files_before:,} files, {found.bytes_before:,} bytes -> "
-        f"{found.files_after:,} files, {found.bytes_after:,} bytes"
+        f"{many(found.files_before, 'file')}, {found.bytes_before:,} bytes -> "
+        f"{many(found.files_after, 'file')}, {found.bytes_after:,} bytes"
     )
     if found.days_removed:
-        click.echo(f"{found.days_removed:,} days removed")
+        click.echo(f"{many(found.days_removed, 'day')} removed")

@@ -49,12 +49,14 @@ def command(
 ) -> None:
     """Accept or reject edges, with who, why and until when.
 
-    An END is namespace/name, namespace/label=value (* for any namespace), an address or a block of
-    addresses; for reject also *. A rejected edge is not proposed again, an accepted one is, one
-    whose decision has ended returns to review. A new decision on the same edges takes the place of
-    the old one. Give the file to recommend, patterns and check with --decisions.
+    An END is namespace/name, namespace/kind/name, namespace/label=value (* for any namespace), an
+    address or a block of addresses; for reject also *. A rejected edge is not proposed again, an
+    accepted one is, one whose decision has ended returns to review. A new decision on the same
+    edges takes the place of the old one. Give the file to recommend, patterns and check with
+    --decisions.
     """
     from recommender.decisions import Decision, read_decisions, with_decision, write_decisions
+    from recommender.report.lines import many
 
     one = Decision(
         "accept" if what == "accept" else "reject",
@@ -68,4 +70,4 @@ def command(
     )
     decisions = with_decision(read_decisions(path) if path.exists() else (), one)
     write_decisions(path, decisions)
-    options.say(f"{path}: {options.counted(len(decisions), 'decision', 'decisions')}; added {one}")
+    options.say(f"{path}: {many(len(decisions), 'decision')}; added {one}")

@@ -87,7 +87,7 @@ def _as_dict(found: Drift) -> dict[str, list[object]]:
 
 def _print(found: Drift, unused_days: int, *, is_markdown: bool) -> None:
     from recommender.drift import edge_lines
-    from recommender.report.proposal import code
+    from recommender.report.markdown import code
 
     for title, lines in (
         ("edges that the last proposal did not know", edge_lines(found.new_edges)),

@@ -116,6 +116,7 @@ def _write(table: pd.DataFrame, output: str, out: Path | None) -> None:
 def _print(table: pd.DataFrame) -> None:
     from recommender.frames import records
     from recommender.propose import named
+    from recommender.report.lines import many
 
     rows = []
     for row in records(table):
@@ -123,7 +124,7 @@ def _print(table: pd.DataFrame) -> None:
         port = f"{row['protocol']}" + ("" if row["port"] is None else f" {row['port']}")
         class_ = f"{row['class']}: {row['reason']}" if "class" in row else ""
         cells = (client, server, port, f"{row['connections']:,}", class_ or str(row["hour"]))
-        line = f"{client} -> {server} {port}  {row['connections']:,} connections"
+        line = f"{client} -> {server} {port}  {many(row['connections'], 'connection')}"
         rows.append((cells, f"{line}  {class_}" if class_ else line))
     last = "class" if "class" in table else "hour"
     tables.tell(("client", "server", "port", "conn.", last), rows, numbers=("conn.",))

@@ -87,9 +87,11 @@ def command(
 
 
 def _print(counts: dict[str, Any]) -> None:
+    from recommender.report.lines import many
+
     options.tell(
-        f"{counts['files']:,} files, {counts['lines']:,} lines in {counts['seconds']:.1f} s: "
-        f"{counts['flows']:,} flows"
+        f"{many(counts['files'], 'file')}, {many(counts['lines'], 'line')} in "
+        f"{counts['seconds']:.1f} s: {many(counts['flows'], 'flow')}"
     )
     for word in ("skipped", "rejects"):
         for reason, number in sorted(counts[word].items(), key=lambda item: (-item[1], item[0])):

@@ -54,7 +54,7 @@ inventory = click.option(
     "--inventory",
     multiple=True,
     metavar="PATH",
-    help="Cluster objects: what `kubectl get ns,nodes,deploy,sts,ds,rs,job,cronjob,pods,svc,netpol "
+    help="Cluster objects: what `kubectl get ns,no,deploy,sts,ds,rs,job,cj,po,svc,netpol "
     "-A -o yaml` prints, a folder of manifests, `live:` for the running cluster, or "
     "`snapshots:STORE`. May be given several times.",
 )
@@ -111,15 +111,24 @@ def forge(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say when a window is long enough; the command gets them as `thresholds`."""
+    share = click.FloatRange(0, 1)
 
-    @click.option("--min-days", type=int, help="Days that must be watched; 14 unless given.")
-    @click.option("--min-coverage", type=float, help="Coverage asked for; 0.99 unless given.")
     @click.option(
-        "--max-denied", type=float, help="Share of new edges a day borne; 0.001 unless given."
+        "--min-days", type=click.IntRange(0), help="Days that must be watched; 14 unless given."
+    )
+    @click.option(
+        "--min-coverage",
+        type=share,
+        help="Share of the edges to come that must be known already; 0.99 unless given.",
+    )
+    @click.option(
+        "--max-denied",
+        type=share,
+        help="Share of the last days' edges that may be new; 0.001 unless given.",
     )
     @click.option(
         "--max-missed",
-        type=float,
+        type=share,
         help="Share of the traffic that gaps in the log may hide; 0.01 unless given.",
     )
     @functools.wraps(function)
@@ -255,11 +264,6 @@ def output(*choices: str) -> Decorator:
     )
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """A count with its noun."""
-    return f"{count:,} {one if count == 1 else many}"
-
-
 def nearest(name: str, known: Sequence[str]) -> str:
     """`did you mean X? `, where a known name is near to the given one; else nothing."""
     import difflib
@@ -317,10 +321,11 @@ def read_policies(
     from recommender.policies import read_policies
 
     found = read_policies(paths, inventory, may_be_empty=may_be_empty, staged=staged, read=read)
-    if may_be_empty and not found.manifests:
-        say(f"{', '.join(paths)}: no object here, so this is taken as a set without policies")
     for note in found.notes:
         say(note)
+    if may_be_empty and not found.manifests:
+        what = "nothing here counts" if found.notes else "no object here"
+        say(f"{', '.join(paths)}: {what}, so this is taken as a set without policies")
     return found
 
 

@@ -47,13 +47,14 @@ def command(found: Recommendation, out: Path, changes: Path | None, output: str)
     connections open which nobody was seen to make.
     """
     from recommender.report import beside, files, text
+    from recommender.report.lines import many
 
     if changes is not None:
         _check(changes, out, found)
     files.write(found, out)
     if changes is not None and found.beside is not None:
         written = beside.write(found.beside, changes)
-        options.say(f"{changes}: {options.counted(len(written), 'change', 'changes')} of others'")
+        options.say(f"{changes}: {many(len(written), 'change')} of others'")
     if output == "json":
         click.echo(json.dumps(files.as_dict(found)))
     else:

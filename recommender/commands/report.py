@@ -61,13 +61,14 @@ def command(found: Recommendation, out: Path, policies: tuple[str, ...]) -> None
 def _in_force(paths: tuple[str, ...], watched: Watched) -> tuple[PolicySet, str]:
     """The policies in force, and a sentence on where they are from."""
     from recommender.policies import in_force
+    from recommender.report.lines import many
 
     if paths:
         given = options.read_policies(paths, watched.inventory, may_be_empty=True)
         where = ", ".join(paths)
     else:
         given, where = in_force(watched.inventory), "the inventory"
-    told = f"{options.counted(len(given.policies), 'policy', 'policies')} in force, from {where}"
+    told = f"{many(len(given.policies), 'policy', 'policies')} in force, from {where}"
     if not given.policies:
         told = "No policies in force are known, so all was permitted before"
     return given, f"{told}; the proposals are taken to stand in their place."

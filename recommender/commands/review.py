@@ -86,15 +86,17 @@ def command(
         _write(found, sarif, repo)
     if open_ is not None and number is not None:
         from recommender.commands.suggest import project_of
+        from recommender.report.markdown import fitting
 
-        project_of(git, open_, remote, api).comment(number, f"{_MARK}\n{text}", _MARK)
+        body = fitting(f"{_MARK}\n{text}")
+        project_of(git, open_, remote, api).comment(number, body, _MARK)
     if output == "json":
         denied = {"denied": [str(one) for one in found.denied]}
         click.echo(json.dumps({**denied, **changes.as_dict(found.diff)}, indent=2))
     elif output == "markdown":
         click.echo(text)
     else:
-        for line in changes.text(found.diff, 40):
+        for line in changes.text(found.diff, 40, "`flowpolicy diff --all` shows them"):
             options.tell(line)
         _print(found.denied)
     options.done(False, found.new, answer=11 if found.denied else 0)
@@ -102,7 +104,7 @@ def command(
 
 def _markdown(found: Review) -> str:
     from recommender.report import changes
-    from recommender.report.proposal import code
+    from recommender.report.markdown import code
 
     lines = ["No wanted traffic would be denied.", ""]
     if found.denied:

@@ -16,7 +16,7 @@ from recommender.beside import Beside, Change, Hole
 from recommender.manifests import document_text
 from recommender.model import Reason, Ref
 from recommender.report.changes import connection, lines
-from recommender.report.lines import printable
+from recommender.report.lines import many, printable
 from recommender.report.patterns import edge_text
 
 _MOST = 3
@@ -28,9 +28,9 @@ def told(found: Beside) -> Iterator[str]:
     """The outcome in some lines, most important first."""
     standing = len(found.theirs.policies)
     replaced = f", {found.replaced} that the proposals replace" if found.replaced else ""
-    yield f"beside {standing} policies in force{replaced}:"
+    yield f"beside {many(standing, 'policy', 'policies')} in force{replaced}:"
     if found.denied:
-        yield f"  they deny {len(found.denied)} wanted edges, whatever is proposed"
+        yield f"  they deny {many(len(found.denied), 'wanted edge')}, whatever is proposed"
         for each in found.denied[:_MOST]:
             why = each.verdict.because[0]
             yield f"    {each}: {_named(why)}"
@@ -71,14 +71,18 @@ def _placed(ref: Ref) -> str:
 
 def hole_text(hole: Hole) -> str:
     """The rule and how much it keeps open, in a line."""
-    pairs = "1 pair" if hole.pairs == 1 else f"{hole.pairs:,} pairs"
-    return f"{_placed(hole.ref)} {hole.at}: {pairs} stay open"
+    return (
+        f"{_placed(hole.ref)} {hole.at}: {many(hole.pairs, 'pair')} "
+        f"{'stays' if hole.pairs == 1 else 'stay'} open"
+    )
 
 
 def uses_text(hole: Hole) -> str:
     """What came through the rule, in a line."""
-    edges = "1 wanted edge" if hole.edges == 1 else f"{hole.edges:,} wanted edges"
-    found = f"{edges} ({hole.connections:,} connections) came through it; the proposals hold them"
+    found = (
+        f"{many(hole.edges, 'wanted edge')} ({many(hole.connections, 'connection')}) came through "
+        f"it; the proposals hold {'it' if hole.edges == 1 else 'them'}"
+    )
     if not hole.edges:
         found = "no wanted edge came through it"
     if hole.waiting:

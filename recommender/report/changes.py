@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from recommender.model import CANNOT_BE_TOLD
-from recommender.report.lines import printable
+from recommender.report.lines import many
+from recommender.report.markdown import code
 
 if TYPE_CHECKING:  # `connectivity` prints with this, and needs none of what a diff is made with
     from recommender.connectivity import Connections
@@ -83,8 +84,8 @@ def flow(row: FlowChange) -> str:
     """One observed edge whose verdict changes, in a line."""
     return (
         f"{row.client} -> {row.server} {row.protocol} {row.port}: {_WORDS[row.old]} before, "
-        f"{_WORDS[row.new]} after; {row.class_}, {row.connections:,} connections, last seen "
-        f"{row.last_seen}"
+        f"{_WORDS[row.new]} after; {row.class_}, {many(row.connections, 'connection')}, "
+        f"last seen {row.last_seen}"
     )
 
 
@@ -93,29 +94,50 @@ def changed(objects: Iterable[ObjectChange]) -> list[ObjectChange]:
     return [change for change in objects if change.change != "unchanged"]
 
 
-def text(diff: Diff, most: int | None = None) -> Iterator[str]:
+def count(found: int, lines: int) -> str:
+    """How many things a list tells of, and in how many lines where some share one."""
+    return f"{found:,}" if found == lines else f"{found:,} in {many(lines, 'line')}"
+
+
+def text(
+    diff: Diff, most: int | None = None, everything: str = "--all shows them"
+) -> Iterator[str]:
     """The whole diff in lines for people: objects, connections, observed flows, remarks.
 
-    Sections are cut after `most` lines; what matters most in them comes first.
+    Sections are cut after `most` lines; what matters most in them comes first. `everything` says
+    where the rest is.
     """
     for change in changed(diff.objects):
-        yield _title(change)
+        yield title(change)
         yield from change.text.splitlines()
     same = len(diff.objects) - len(changed(diff.objects))
     yield f"objects unchanged: {same}"
-    yield from _connections("connections gained", "+", diff.gained, most)
-    if diff.gained:
-        yield from _doubt("old", diff.old_remarks)
-    yield from _connections("connections lost", "-", diff.lost, most)
-    if diff.lost:
-        yield from _doubt("new", diff.new_remarks)
+    for way, sign, found, which, remarks in (
+        ("gained", "+", diff.gained, "old", diff.old_remarks),
+        ("lost", "-", diff.lost, "new", diff.new_remarks),
+    ):
+        yield f"connections {way}: {count(len(found), found.lines)}"
+        yield from (f"  {sign} {line}" for line in islice(each_line(found), most))
+        held = "-o json holds them" if len(found) <= MOST_CONNECTIONS else "in -o json as well"
+        yield from _rest(found.lines, most, f"{everything}, {held}")
+        if found:
+            yield from _doubt(which, remarks)
+    held = f"{everything}, -o json holds them"
     if diff.flows is not None:
-        found = [f"! {line}" for line in _flows(diff.flows)]
-        yield from _section("observed flows that change verdict", found, most)
+        told = _flows(diff.flows)
+        yield f"observed flows that change verdict: {count(len(diff.flows), len(told))}"
+        yield from (f"  ! {line}" for line in told[:most])
+        yield from _rest(len(told), most, held)
     for which, remarks in (("old", diff.old_remarks), ("new", diff.new_remarks)):
         if remarks:
-            title = f"to look at in the {which} set"
-            yield from _section(title, [_remark(r) for r in remarks], most)
+            yield f"to look at in the {which} set: {len(remarks)}"
+            yield from (f"  {_remark(remark)}" for remark in remarks[:most])
+            yield from _rest(len(remarks), most, held)
+
+
+def _rest(lines: int, most: int | None, where: str) -> Iterator[str]:
+    if most is not None and lines > most:
+        yield f"  and {many(lines - most, 'more line')}; {where}"
 
 
 _FEW = 3
@@ -137,7 +159,8 @@ def _flows(flows: Iterable[FlowChange]) -> list[str]:
             continue
         first, servers = rows[0], len({row.server for row in rows})
         change = f"{_WORDS[first.old]} before, {_WORDS[first.new]} after; {first.class_}"
-        found.append(f"{first.client} -> {servers} servers, {len(rows)} edges: {change}")
+        where = f"{many(servers, 'server')}, {len(rows)} edges"
+        found.append(f"{first.client} -> {where}: {change}")
     return found
 
 
@@ -146,24 +169,10 @@ def _weight(row: FlowChange) -> tuple[bool, bool, int]:
     return row.class_ != "wanted", row.new is True, -row.connections
 
 
-def _title(change: ObjectChange) -> str:
+def title(change: ObjectChange) -> str:
+    """What becomes of an object, in a line."""
     was = f" (was {change.old_name})" if change.old_name else ""
     return f"{change.change}: {change.kind} {change.name}{was}"
-
-
-def _section(title: str, found: Sequence[str], most: int | None) -> Iterator[str]:
-    yield f"{title}: {len(found)}"
-    yield from (f"  {line}" for line in found[:most])
-    if most is not None and len(found) > most:
-        yield f"  and {len(found) - most} more; --all shows them, -o json holds them"
-
-
-def _connections(title: str, sign: str, found: Connections, most: int | None) -> Iterator[str]:
-    yield f"{title}: {found.lines}"
-    yield from (f"  {sign} {line}" for line in islice(each_line(found), most))
-    if most is not None and found.lines > most:
-        held = "-o json holds them" if len(found) <= MOST_CONNECTIONS else "in -o json as well"
-        yield f"  and {found.lines - most} more; --all shows them, {held}"
 
 
 def _doubt(which: str, remarks: Iterable[Remark]) -> Iterator[str]:
@@ -275,15 +284,16 @@ def markdown(diff: Diff) -> str:
 def _markdown(diff: Diff) -> Iterator[str]:
     yield "### Network policy changes"
     yield ""
-    counts = [f"{len(changed(diff.objects))} objects", f"{len(diff.gained)} connections gained"]
-    counts.append(f"{len(diff.lost)} lost")
+    counts = [many(len(changed(diff.objects)), "object")]
+    counts += [f"{many(len(diff.gained), 'connection')} gained", f"{len(diff.lost):,} lost"]
     if diff.flows is not None:
-        counts.append(f"{len(diff.flows)} observed flows change verdict")
+        flows = many(len(diff.flows), "observed flow")
+        counts.append(f"{flows} {'changes' if len(diff.flows) == 1 else 'change'} verdict")
     yield ", ".join(counts)
     gained, lost = (list(islice(each_line(each), _MOST)) for each in (diff.gained, diff.lost))
     cut = {"Connections gained": diff.gained.lines, "Connections lost": diff.lost.lines}
-    for title, found in (
-        ("Objects", [_title(change) for change in changed(diff.objects)]),
+    for head, found in (
+        ("Objects", [title(change) for change in changed(diff.objects)]),
         ("Connections gained", gained),
         ("Not sure to be gained", list(_doubt("old", diff.old_remarks)) if diff.gained else []),
         ("Connections lost", lost),
@@ -297,13 +307,8 @@ def _markdown(diff: Diff) -> Iterator[str]:
     ):
         if found:
             yield ""
-            yield f"#### {title}"
+            yield f"#### {head}"
             yield ""
-            yield from (f"- `{_code(line)}`" for line in found[:_MOST])
-            if (count := cut.get(title, len(found))) > _MOST:
-                yield f"- and {count - _MOST} more"
-
-
-def _code(line: str) -> str:
-    """Text that cannot leave its code span, whatever names a log brings."""
-    return printable(line).replace("`", "'")
+            yield from (f"- {code(line)}" for line in found[:_MOST])
+            if (lines := cut.get(head, len(found))) > _MOST:
+                yield f"- and {many(lines - _MOST, 'more line')}"

@@ -13,6 +13,7 @@ from recommender.propose import Proposal, exact_name, instant, named
 from recommender.recommend import Recommendation
 from recommender.replay import asked, replay
 from recommender.report.files import port_texts, proposal_path
+from recommender.report.lines import many
 
 _FEW = 6
 
@@ -89,18 +90,17 @@ def _rule(direction: Direction, rule: Rule) -> str:
 
 
 def _seen(connections: int, days: int, hours: int) -> str:
-    plural = "" if connections == 1 else "s"
     were = "was" if connections == 1 else "were"
     return (
-        f"{connections:,} connection{plural} {were} delivered on up to {days} day"
-        f"{'' if days == 1 else 's'} and in {hours} hour{'' if hours == 1 else 's'}"
+        f"{many(connections, 'connection')} {were} delivered on up to {many(days, 'day')} and in "
+        f"{many(hours, 'hour')}"
     )
 
 
 _TITLES = {
-    "review": "waits for a decision",
-    "denied": "was denied by policy and is not learned",
-    "rejected": "was rejected",
+    "review": ("waits for a decision", "wait for a decision"),
+    "denied": ("was denied by policy and is not learned", "were denied by policy, not learned"),
+    "rejected": ("was rejected", "were rejected"),
 }
 
 
@@ -112,8 +112,8 @@ def _not_learned(rows: Iterable[Row]) -> Iterator[str]:
             key = (named(row, "client"), str(row["class"]), str(row["reason"]))
             together.setdefault(key, []).append(row)
     for (client, class_, reason), some in together.items():
-        servers = _some(sorted({_server(row) for row in some}))
-        yield f"{client} to {servers} {_TITLES[class_]}: {reason}."
+        servers = sorted({_server(row) for row in some})
+        yield f"{client} to {_some(servers)} {_TITLES[class_][len(servers) > 1]}: {reason}."
 
 
 def _server(row: Row) -> str:

@@ -14,6 +14,11 @@ def printable(line: str) -> str:
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
 
 
+def many(number: int, one: str, more: str = "") -> str:
+    """`1 edge`, `1,234 edges`; `more` is the plural where it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
 def folded(line: str, width: int) -> str:
     """The line in lines of at most this many characters, the further ones deeper; no name is cut.
 

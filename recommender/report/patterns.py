@@ -7,11 +7,12 @@ from datetime import datetime
 
 import pandas as pd
 
-from recommender.catalogue import Role
+from recommender.catalogue import Role, Token
 from recommender.enough import Estimate
 from recommender.frames import Row, of_class, records
 from recommender.patterns import Roles
 from recommender.propose import named
+from recommender.report.lines import many
 from recommender.window import Window
 
 _MOST = 10
@@ -106,20 +107,27 @@ def roles_lines(roles: Roles) -> Iterator[str]:
     for role in shared:
         yield f"  role {role.number}, {len(role.members)} members: {_some(role.members)}"
         for token in role.tokens:
-            yield f"    {token} ({token.members} of {len(role.members)})"
-        yield from (f"    odd: {line}" for line in _odd(role))
+            yield f"    {_does(token, roles)} ({token.members} of {len(role.members)})"
+        yield from (f"    odd: {line}" for line in _odd(role, roles))
     workloads = [role.members[0] for role in alone if role.members[0].count("/") == 2]
     if workloads:
         yield (
             f"alone in their role, so nothing shows when they misbehave from the first hour to the "
-            f"last: {len(workloads)}: {_some(workloads)}"
+            f"last ({len(workloads)}): {_some(workloads)}"
         )
 
 
-def _odd(role: Role) -> Iterator[str]:
+def _does(token: Token, roles: Roles) -> str:
+    """What members do; a role that is not listed, since nobody shares it, by its one member."""
+    members = roles.catalogue[token.peer].members
+    who = members[0] if len(members) == 1 else f"role {token.peer}"
+    return f"{token.direction} {who} on {token.port}"
+
+
+def _odd(role: Role, roles: Roles) -> Iterator[str]:
     for member, token in role.odd[:_MOST]:
         others = len(role.members) - token.members
-        yield f"{member} {token}; {others} of {len(role.members)} do not"
+        yield f"{member} {_does(token, roles)}; {others} of {len(role.members)} do not"
 
 
 # Headings of what `by_client` gives.
@@ -163,7 +171,8 @@ def by_client(rows: Sequence[Row]) -> list[Told]:
         if len(edges) <= _FEW:
             found.extend(_told(row, reason) for row in edges)
         else:
-            servers, count = f"{len({named(r, 'server') for r in edges})} servers", len(edges)
+            servers = many(len({named(r, "server") for r in edges}), "server")
+            count = len(edges)
             line = f"{client} -> {servers}, {count} edges: {reason}"
             found.append(((client, servers, f"{count} edges", reason), line))
     return found
@@ -207,7 +216,7 @@ def estimate_lines(window: Window) -> Iterator[str]:
         if row["word"] != window.word.word:
             alike.setdefault((row["word"], row["why"]), []).append(row["workload"])
     for (word, why), workloads in alike.items():
-        yield f"  {word}: {why}: {len(workloads)} workloads: {_some(workloads)}"
+        yield f"  {word}: {why}: {many(len(workloads), 'workload')}: {_some(workloads)}"
 
 
 def _some(names: Sequence[str]) -> str:

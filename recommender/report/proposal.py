@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -11,33 +10,27 @@ from recommender.frames import Row, of_class
 from recommender.propose import named
 from recommender.recommend import Recommendation
 from recommender.report.beside import hole_text, uses_text
-from recommender.report.changes import each_line
+from recommender.report.changes import count, each_line, title
 from recommender.report.files import port_texts, window
-from recommender.report.lines import printable
+from recommender.report.lines import many
+from recommender.report.markdown import MOST_CHARACTERS, code, fitting
+from recommender.report.page_data import decide_words
 from recommender.report.patterns import window_line
+from recommender.report.text import surplus_lines
 
-MOST_CHARACTERS = 60_000  # GitHub takes 65,536
+_BY_DIFF = "; `flowpolicy diff --all` shows all"
+_BY_FILE = ", in what `flowpolicy recommend` writes"
 _ROWS = (200, 50, 20, 5)  # of each table, tried in this order until the text fits
 DECISIONS = "decisions.yaml"
 
 
 def body(found: Recommendation, diff: Diff, by_hand: Sequence[str]) -> str:
-    """The Markdown, below 60,000 characters: tables are cut until it fits."""
+    """The Markdown, 60,000 characters at most: tables are cut until it fits."""
     for most in _ROWS:
         text = "\n".join(_body(found, diff, by_hand, most)) + "\n"
-        if len(text) < MOST_CHARACTERS:
-            return text
-    return text[: MOST_CHARACTERS - 200].rpartition("\n")[0] + "\n\nCut here: it is too long.\n"
-
-
-def code(text: str) -> str:
-    """Text in a code span that it cannot leave, in a table or elsewhere, whatever it holds.
-
-    A pipe would end a table's cell even in a code span (github.github.com/gfm, Tables), so it is
-    shown as its look-alike.
-    """
-    plain = printable(text).replace("`", "'").replace("|", "\N{DIVIDES}")
-    return f"`{plain[:300]}`" if plain.strip() else "` `"
+        if len(text) <= MOST_CHARACTERS:
+            break
+    return fitting(text)
 
 
 def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) -> Iterator[str]:
@@ -46,16 +39,16 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
     yield "### Network policies proposed from flow logs"
     yield ""
     yield (
-        f"{len(objects)} objects change, {len(diff.gained)} connections are gained and "
-        f"{len(diff.lost)} lost. All {found.replayed} wanted edges were replayed through the "
+        f"{many(len(objects), 'object')} changed, {many(len(diff.gained), 'connection')} gained "
+        f"and {len(diff.lost):,} lost. {many(found.replayed, 'wanted edge')} replayed through the "
         f"proposals: all allowed. Watched from {watched['first_seen']} to {watched['last_seen']}."
     )
     yield ""
     yield f"**Readiness:** {code(window_line(found.window))}"
-    shown = [f"{change.change}: {change.kind} {change.name}" for change in objects]
-    yield from _list("Objects", shown, most)
-    for title, more in (("Connections gained", diff.gained), ("Connections lost", diff.lost)):
-        yield from _list(title, list(islice(each_line(more), most)), most, more.lines)
+    yield from _list("Objects", list(map(title, objects)), most, _BY_DIFF)
+    for head, some in (("Connections gained", diff.gained), ("Connections lost", diff.lost)):
+        shown = list(islice(each_line(some), most))
+        yield from _list(head, shown, most, _BY_DIFF, len(some), some.lines)
     yield from _review(of_class(found.watched.edges, "review"), most)
     yield from _list("Changed by people, and left as it is", by_hand, most)
     lost = [
@@ -63,23 +56,42 @@ def _body(found: Recommendation, diff: Diff, by_hand: Sequence[str], most: int) 
         f"{loss.row['port']}: {loss.why}"
         for loss in found.lost
     ]
-    yield from _list(f"Lost: {found.writer.dialect} has no words for it", lost, most)
-    beyond = [f"{s.client} -> {s.server} {s.protocol}: {s.why}" for s in found.surplus]
-    yield from _list("Permitted beyond what was seen", beyond, most)
+    yield from _list(f"Lost: {found.writer.dialect} has no words for it", lost, most, _BY_FILE)
+    beyond = surplus_lines(found.surplus)
+    yield from _list(
+        "Permitted beyond what was seen",
+        beyond[:most],
+        most,
+        _BY_FILE,
+        len(found.surplus),
+        len(beyond),
+    )
     if found.beside:
         holes = [f"{hole_text(hole)}; {uses_text(hole)}" for hole in found.beside.holes]
-        yield from _list("Rules in force that keep connections open beside it", holes, most)
+        yield from _list(
+            "Rules in force that keep connections open beside it", holes, most, _BY_FILE
+        )
     yield from _evidence(found, most)
 
 
-def _list(title: str, found: Sequence[str], most: int, count: int | None = None) -> Iterator[str]:
-    """A list of `count` lines, unless given as many as are `found`, cut after `most`."""
+def _list(
+    head: str,
+    found: Sequence[str],
+    most: int,
+    rest: str = "",
+    told: int | None = None,
+    lines: int | None = None,
+) -> Iterator[str]:
+    """A list cut after `most` lines; `rest` says where the others are.
+
+    It has `lines` lines and tells of so many things; unless given, as many as are `found`.
+    """
     if found:
-        count = len(found) if count is None else count
-        yield from ("", f"#### {title}: {count}", "")
+        lines = len(found) if lines is None else lines
+        yield from ("", f"#### {head}: {count(lines if told is None else told, lines)}", "")
         yield from (f"- {code(line)}" for line in found[:most])
-        if count > most:
-            yield f"- and {count - most} more; `flowpolicy diff --all` shows all"
+        if lines > most:
+            yield f"- and {many(lines - most, 'more line')}{rest}"
 
 
 def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
@@ -90,28 +102,15 @@ def _review(rows: Sequence[Row], most: int) -> Iterator[str]:
     for row in rows[:most]:
         ends = (code(named(row, "client")), code(named(row, "server")))
         port = code(f"{row['protocol']} {row['port']}")
-        seen = f"{int(row['connections']):,} on {int(row['days'])} days"
+        seen = f"{int(row['connections']):,} on {many(int(row['days']), 'day')}"
         yield f"| {' | '.join((*ends, port, seen, code(str(row['reason']))))} |"
     if len(rows) > most:
         yield from ("", f"And {len(rows) - most} more; `flowpolicy patterns` shows all.")
     yield from ("", "Nothing is learned from these until somebody decides, once each:", "", "```sh")
-    yield from (_decide(row) for row in rows[:most] if _can_be_decided(row))
+    for row in rows[:most]:
+        if words := decide_words(row):  # `accept` in place of `reject` accepts it
+            yield f"flowpolicy decide reject --file {DECISIONS} {words} --who NAME --why REASON"
     yield "```"
-
-
-def _can_be_decided(row: Row) -> bool:
-    return all(row[f"{role}_type"] in ("workload", "address") for role in ("client", "server"))
-
-
-def _decide(row: Row) -> str:
-    """The command that rejects an edge; `accept` in its place accepts it. No name leaves it."""
-    words = ["flowpolicy", "decide", "reject", "--file", DECISIONS]
-    words += ["--client", named(row, "client"), "--server", named(row, "server")]
-    if row["protocol"] is not None:
-        words += ["--protocol", str(row["protocol"])]
-    if row["port"] is not None:
-        words += ["--port", str(int(row["port"]))]
-    return printable(shlex.join([*words, "--who", "NAME", "--why", "REASON"]))
 
 
 def _evidence(found: Recommendation, most: int) -> Iterator[str]:
@@ -126,7 +125,7 @@ def _evidence(found: Recommendation, most: int) -> Iterator[str]:
     ]
     if not rows:
         return
-    yield from ("", f"<details><summary>Evidence of {len(rows)} rules</summary>", "")
+    yield from ("", f"<details><summary>Evidence of {many(len(rows), 'rule')}</summary>", "")
     yield "| policy | direction | peers | ports | connections | days | last seen |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for proposal, direction, rule in rows[:most]:

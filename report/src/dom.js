@@ -59,6 +59,9 @@ export async function copy(text, status) {
 export const number = (value) => value.toLocaleString("en-US");
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
+export const moreOf = (left) => left > 0
+  ? el("p", { class: "quiet" }, `${number(left)} more are not in this page; flowpolicy diff --all lists them`) : null;
+
 export function grouped(items, key) {
   const groups = new Map();
   for (const item of items) {

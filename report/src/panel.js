@@ -1,7 +1,7 @@
 // What is known of one workload, one outside end, or one line of the map.
 
 import { CLASSES, changes, edges, ends, policies, ports, replay, roles, surplus } from "./data.js";
-import { el, grouped, number, plural, section, table } from "./dom.js";
+import { el, grouped, moreOf, number, plural, section, table } from "./dom.js";
 import { alikeFlips, edgeCards } from "./views.js";
 
 const heading = (words) => el("h2", { tabindex: -1 }, words);
@@ -110,12 +110,14 @@ function changesOf(end) {
   const flips = end.edges.filter((edge) => edge.before !== edge.after);
   const alike = alikeFlips(flips).map((some) =>
     `${some[0].names.client} to ${some[0].names.server} ${some.map(ports).join(", ")}: ${verdict(some[0].before)} before, ${verdict(some[0].after)} after`);
-  const named = `${end.namespace}/${end.label}`;
-  const rows = (some) => some.rows.filter(([src, dst]) => src === named || dst === named);
+  // With its kind where two kinds share the name.
+  const names = [`${end.namespace}/${end.label}`, `${end.namespace}/${end.kind}/${end.label}`];
   const told = (some, words) => {
-    const mine = rows(some);
-    return mine.length ? el("details", {}, el("summary", {}, `${words}: ${some.count > some.rows.length ? "at least " : ""}${number(mine.length)}`),
-      list(mine.slice(0, 200).map(([src, dst, what]) => `${src} to ${dst} ${what}`))) : el("p", { class: "quiet" }, `${words}: none${some.count > some.rows.length ? " among those in this page" : ""}`);
+    const count = some.by_end[names[0]] ?? some.by_end[names[1]] ?? 0;
+    if (!count) return el("p", { class: "quiet" }, `${words}: none`);
+    const shown = some.rows.filter(([src, dst]) => names.includes(src) || names.includes(dst)).slice(0, 200);
+    return el("details", {}, el("summary", {}, `${words}: ${number(count)}`),
+      list(shown.map(([src, dst, what]) => `${src} to ${dst} ${what}`)), moreOf(count - shown.length));
   };
   return section("What changes against the policies in force",
     alike.length ? (alike.length > 8 ? el("details", {}, el("summary", {}, `observed edges: ${number(flips.length)}`), list(alike)) : list(alike))

@@ -2,7 +2,7 @@
 
 import { CLASSES, about, changes, curve, days, edges, ends, ports, surplus, watched } from "./data.js";
 import { drawCurve } from "./curve.js";
-import { byId, copy, el, fill, grouped, number, plural, section, table } from "./dom.js";
+import { byId, copy, el, fill, grouped, moreOf, number, plural, section, table } from "./dom.js";
 import { endOf, evidence, link } from "./panel.js";
 
 const MOST = 200;
@@ -63,7 +63,7 @@ export function reviewView(place, count, pick) {
 
 const listed = (title, some, words) => section(`${title}: ${number(some.count)}`,
   some.count ? el("details", {}, el("summary", {}, words), el("ul", { class: "plain" }, some.rows.map(([src, dst, what]) => el("li", {}, `${src} to ${dst} ${what}`))),
-    some.count > some.rows.length ? el("p", { class: "quiet" }, `${number(some.count - some.rows.length)} more are not in this page; flowpolicy diff lists them`) : null)
+    moreOf(some.count - some.rows.length))
     : el("p", { class: "quiet" }, "none"));
 
 // Edges whose verdict changes in the same way between the same ends, together: their ports differ.
