@@ -11,8 +11,9 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,6 +22,7 @@ from ingest.errors import FlowpolicyError
 Kind = Literal["github", "gitlab", "gitea"]
 _SECONDS = 30.0
 _TRIES = 3
+_ROWS = 100  # of a list at once, the most that a forge gives
 _LONGEST_WAIT_SECONDS = 60.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _REMOTE = re.compile(r"(?:[\w.+-]+@)?(?P<host>[\w.-]+):(?!/)(?P<path>.+)")
@@ -111,20 +113,32 @@ class Forge:
         return self._request(self._ask("PATCH", f"{self._root}/pulls/{request.number}", fields))
 
     def comment(self, number: int, body: str, mark: str) -> None:
-        """Leave a comment on a pull request, in the place of the one that bears the same mark."""
+        """Leave a comment on a pull request, in the place of the one that begins with the mark.
+
+        Where somebody quotes such a comment, the mark comes later.
+        """
         if self.kind == "gitlab":
             path = f"{self._root}/merge_requests/{number}/notes"
         else:
             path = f"{self._root}/issues/{number}/comments"
-        each = "sort=asc&per_page=100" if self.kind == "gitlab" else "per_page=100"
-        rows = self._ask("GET", f"{path}?{each}")
-        mine = next((row["id"] for row in rows if mark in str(row.get("body"))), None)
+        rows = self._pages(f"{path}?{'sort=asc&' if self.kind == 'gitlab' else ''}")
+        mine = next((row["id"] for row in rows if str(row.get("body")).startswith(mark)), None)
         if mine is None:
             self._ask("POST", path, {"body": body})
         elif self.kind == "gitlab":
             self._ask("PUT", f"{path}/{mine}", {"body": body})
         else:
             self._ask("PATCH", f"{self._root}/issues/comments/{mine}", {"body": body})
+
+    def _pages(self, listed: str) -> Iterator[Mapping[str, Any]]:
+        """Each row of a list that comes in pages; a forge that knows none gives all, each time."""
+        last = None
+        for page in count(1):
+            rows = self._ask("GET", f"{listed}per_page={_ROWS}&page={page}")
+            if not rows or rows[-1]["id"] == last:
+                return
+            yield from rows
+            last = rows[-1]["id"]
 
     def _request(self, row: Mapping[str, Any]) -> Request:
         if self.kind == "gitlab":

@@ -320,7 +320,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "given", [("--max-denied", "2"), ("--max-missed", "10"), ("--min-coverage", "99"), ("--min-days", "-1")]
+    "given", [("--max-denied", "2"), ("--max-missed", "10"), ("--min-coverage", "99"), ("--max-denied", "nan"), ("--min-days", "-1")]
 )  # fmt: skip
 def test_a_share_given_in_percent_is_no_share(given: tuple[str, str]) -> None:
     result = CliRunner().invoke(group, ["patterns", "--store", "x", *given])

@@ -138,14 +138,18 @@ def test_the_answer_is_one_comment_that_is_written_anew(
     repo: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLOWPOLICY_TOKEN", TOKEN)
-    for kind in ("github", "gitlab"):
+    mark = "<!-- flowpolicy review -->"
+    for kind in ("github", "gitlab", "gitea"):
         with served(kind, tmp_path / kind) as forge:
+            said = [f"> {mark} is quoted here", *("one more" for _ in range(120))]
+            forge.comments += [{"id": at, "body": body} for at, body in enumerate(said, 1)]
             git(repo, "remote", "set-url", "origin", forge.remote)
             more = ["--open", kind, "--api", forge.api, "--number", "1"]
             for _ in range(2):
                 assert review(repo, store, *more).exit_code == 0
-            (comment,) = forge.comments
-            assert comment["body"].startswith("<!-- flowpolicy review -->")
+            *others, own = (comment["body"] for comment in forge.comments)
+            assert others == said
+            assert own.startswith(mark)
     assert review(repo, store, "--open", "github").exit_code == 2
 
 

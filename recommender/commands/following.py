@@ -48,6 +48,7 @@ _OPTIONS = (
     click.option(
         "--every",
         type=click.FloatRange(0.1),
+        callback=options.number,
         default=5.0,
         show_default=True,
         metavar="SECONDS",

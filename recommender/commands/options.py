@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -109,6 +110,15 @@ def forge(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def number(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    """Refuse `nan`, which every range lets pass."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number; give one, as 0.01.")
+    return value
+
+
 def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say when a window is long enough; the command gets them as `thresholds`."""
     share = click.FloatRange(0, 1)
@@ -119,16 +129,19 @@ def thresholds(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--min-coverage",
         type=share,
+        callback=number,
         help="Share of the edges to come that must be known already; 0.99 unless given.",
     )
     @click.option(
         "--max-denied",
         type=share,
+        callback=number,
         help="Share of the last days' edges that may be new; 0.001 unless given.",
     )
     @click.option(
         "--max-missed",
         type=share,
+        callback=number,
         help="Share of the traffic that gaps in the log may hide; 0.01 unless given.",
     )
     @functools.wraps(function)
