@@ -126,15 +126,16 @@ def usual(found: Calls, roles: Ints, vouching: Bools, seldom: float) -> Bools:
     At each end, this very one must take part in the block with enough of its role. Who never did
     so needs a role that does it as one: two others, and no more that lack it than the `seldom`
     share of all edges, those that are seen in one bin only, makes of chance (a binomial test).
-    Else the role is of two minds, and this end may be a stranger in it. A new server is what an
-    intruder would choose: for it most of such members must do so for sure (a sign test).
+    Else the role is of two minds, and this end may be a stranger in it; as may one that does
+    only what everybody does. A new server is what an intruder would choose: for it most of such
+    members must do so for sure (a sign test).
     """
     ports, ends = max(len(found.ports), 1), len(found.ends)
     named, code = np.unique(roles, return_inverse=True)
     size = np.bincount(code)
     key = (code[found.client] * len(size) + code[found.server]) * ports + found.port
     blocks, block = np.unique(key, return_inverse=True)
-    enough = np.ones(len(found), bool)
+    enough, faceless = np.ones(len(found), bool), _does_what_all_do(found, code, vouching)
     for end, level in ((found.client, 1.0), (found.server, _MOST_DO)):
         place, whole = block * ends + end, size[code[end]]
         taking = sorted_set(place[vouching])
@@ -144,8 +145,30 @@ def usual(found: Calls, roles: Ints, vouching: Bools, seldom: float) -> Bools:
         others = (
             (members > 1) & most & (binom.sf(whole - members - 2, whole - 1, seldom) >= _ALL_WOULD)
         )
-        enough &= itself | others | (named[code[end]] == _OUTSIDE)
+        enough &= itself | (others & ~faceless[end]) | (named[code[end]] == _OUTSIDE)
     return enough
+
+
+def _does_what_all_do(found: Calls, code: Ints, vouching: Bools) -> Bools:
+    """Which ends do nothing but what most ends of other roles do: their role is a guess.
+
+    Args:
+        found: calls.
+        code: the role of each end, from 0 on.
+        vouching: which calls count.
+    """
+    ports, ends, size = max(len(found.ports), 1), len(found.ends), np.bincount(code)
+    does, telling = np.zeros(ends, bool), np.zeros(ends, bool)
+    for end, other in ((found.client, found.server), (found.server, found.client)):
+        done = sorted_set(((code[other] * ports + found.port) * ends + end)[vouching])
+        deed, doer = done // ends, done % ends
+        _, same, all_ = np.unique(deed, return_inverse=True, return_counts=True)
+        own = deed * len(size) + code[doer]
+        _, alike, of_role = np.unique(own, return_inverse=True, return_counts=True)
+        strangers = all_[same] - of_role[alike]
+        does[doer] = True
+        telling[doer[strangers < _USUAL * (ends - size[code[doer]])]] = True
+    return does & ~telling
 
 
 def scores(client: Ints, hours: Ints, others: Floats) -> Floats:

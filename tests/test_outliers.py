@@ -319,6 +319,22 @@ def test_a_role_of_two_minds_vouches_for_no_member_that_never_did_it(
     assert last(traffic.judged(as_roles(24, 24)))[0] == class_
 
 
+@pytest.mark.parametrize(("tells", "class_"), [(True, "wanted"), (False, "review")])
+def test_a_role_vouches_for_no_member_that_does_only_what_everybody_does(
+    tells: bool, class_: str
+) -> None:
+    traffic = shop()
+    for i in range(24):
+        if i or tells:
+            traffic.add(f"shop/w{i}", "shop/cart", 80, range(WEEKS))
+        if i:
+            traffic.add(f"shop/w{i}", f"shop/s{i}", 6379, range(WEEKS))
+    for end in ("web", "cart", "redis", *(f"{kind}{i}" for kind in "ws" for i in range(24))):
+        traffic.add(f"shop/{end}", "kube-system/dns", 53, range(WEEKS))
+    traffic.add("shop/w0", "shop/s23", 6379, [200])
+    assert last(traffic.judged(as_roles(24, 24)))[0] == class_
+
+
 @pytest.mark.parametrize(("servers", "class_"), [(3, "review"), (12, "wanted")])
 def test_a_few_servers_of_a_role_do_not_vouch_for_one_more(servers: int, class_: str) -> None:
     traffic = replicas(24, servers - 1).add("shop/w0", f"shop/s{servers - 1}", 6379, [200])
