@@ -29,8 +29,9 @@ _SUPPORT = 2.0  # bins of others: one alone may be another attack
 # A role does what half of it does: roles are found, not given, and may hold strangers.
 _USUAL = 0.5
 # Levels of the tests that a role passes to vouch for who never did it otherwise: that most do it is
-# to be shown; that all would is to be refuted, which one honest block in a hundred is by chance.
-_MOST_DO, _ALL_WOULD = 0.05, 0.01
+# to be shown, of clients as two of two others show it; that all would is to be refuted, which one
+# honest block in a hundred is by chance.
+_MOST_DO, _TWO_DO, _ALL_WOULD = 0.05, 0.25, 0.01
 # So much of the window's hours, and of the nodes, is what a metrics server does and a probe is not.
 _REGULAR = 0.5
 _EXFILTRATION_Z, _LEAST_SPREAD, _COMPARED = 6.0, 0.25, 5
@@ -127,8 +128,8 @@ def usual(found: Calls, roles: Ints, vouching: Bools, seldom: float) -> Bools:
     so needs a role that does it as one: two others, and no more that lack it than the `seldom`
     share of all edges, those that are seen in one bin only, makes of chance (a binomial test).
     Else the role is of two minds, and this end may be a stranger in it; as may one that does
-    only what everybody does. A new server is what an intruder would choose: for it most of such
-    members must do so for sure (a sign test).
+    only what everybody does. Few refute nothing, so most must be shown to do so (a sign test); a
+    new server is what an intruder would choose: for it that must be sure.
     """
     ports, ends = max(len(found.ports), 1), len(found.ends)
     named, code = np.unique(roles, return_inverse=True)
@@ -136,7 +137,7 @@ def usual(found: Calls, roles: Ints, vouching: Bools, seldom: float) -> Bools:
     key = (code[found.client] * len(size) + code[found.server]) * ports + found.port
     blocks, block = np.unique(key, return_inverse=True)
     enough, faceless = np.ones(len(found), bool), _does_what_all_do(found, code, vouching)
-    for end, level in ((found.client, 1.0), (found.server, _MOST_DO)):
+    for end, level in ((found.client, _TWO_DO), (found.server, _MOST_DO)):
         place, whole = block * ends + end, size[code[end]]
         taking = sorted_set(place[vouching])
         members = np.bincount(taking // ends, minlength=len(blocks))[block]

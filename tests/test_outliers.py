@@ -311,12 +311,17 @@ def as_roles(clients: int, servers: int) -> dict[str, int]:
     return {f"shop/w{i}": 1 for i in range(clients)} | {f"shop/s{i}": 2 for i in range(servers)}
 
 
-@pytest.mark.parametrize(("lacking", "class_"), [(1, "wanted"), (6, "review")])
+@pytest.mark.parametrize(
+    ("clients", "lacking", "class_"),
+    [(24, 1, "wanted"), (24, 6, "review"), (4, 1, "wanted"), (4, 2, "review")],
+)
 def test_a_role_of_two_minds_vouches_for_no_member_that_never_did_it(
-    lacking: int, class_: str
+    clients: int, lacking: int, class_: str
 ) -> None:
-    traffic = replicas(24, 24, lacking).add("shop/w0", "shop/s23", 6379, [200])
-    assert last(traffic.judged(as_roles(24, 24)))[0] == class_
+    last_ = f"shop/s{clients - 1}"
+    traffic = replicas(clients, clients, lacking).add("shop/w0", last_, 6379, [200])
+    roles = as_roles(24, 24) | as_roles(clients, clients)
+    assert last(traffic.judged(roles))[0] == class_
 
 
 @pytest.mark.parametrize(("tells", "class_"), [(True, "wanted"), (False, "review")])
