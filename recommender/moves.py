@@ -242,17 +242,18 @@ def _in_two(found: Calls, labels: Ints, role: int, names: Floats) -> Ints | None
         bits = block_bits(mine, after, np.bincount(after).astype(np.float64), names)
         return bits + _PARTED * float(choices(np.array(len(apart)), np.array(apart.sum()))), after
 
-    shown = done[:, some].toarray() > 0
-    ways = sorted(range(len(some)), key=lambda way: (cost(shown[:, way])[0], way))[:_WAYS]
+    shown, whole = done[:, some].toarray() > 0, cost(np.zeros(len(members), bool))[0]
+    ways = sorted((cost(part)[0], way) for way, part in enumerate(shown.T))[:_WAYS]
     few = len(members) * len(mine) <= _MOST_EXCHANGED
     parts = (
         _exchanged(shown[:, way], lambda apart: cost(apart)[0])
         if few
         else _nearer(done, shown[:, way])
-        for way in ways
+        for least, way in ways
+        if least < whole + len(members)  # to move a member gains a bit or so
     )
     least, best = min(map(cost, parts), key=lambda one: one[0], default=(np.inf, labels))
-    return best if least < cost(np.zeros(len(members), bool))[0] - _LEAST else None
+    return best if least < whole - _LEAST else None
 
 
 def _exchanged(apart: Flags, cost: Callable[[Flags], float]) -> Flags:
