@@ -22,6 +22,6 @@ executors the same blocks read by a cluster of Apache Spark; with it
           spark (the session, its views), hadoop (logs where only Hadoop reads)
 store     the Parquet dataset: atomic, idempotent writes; reading; with it
           files (written whole or not at all), records (what is known of a block)
-compact   compact(): small files joined, old days removed
+compact   compact(): small files joined, old days removed; locks: who waits for whom
 errors    what can go wrong with a user's input, as one sentence
 """

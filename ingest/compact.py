@@ -1,4 +1,4 @@
-"""compact(): small files of a store joined, old days removed; and the lock that this needs.
+"""compact(): small files of a store joined, old days removed.
 
 Joining changes no answer at any moment, for who reads with flowpolicy. First a record names the
 files and the one that is to replace them; then that one is put in place, whole, which is the
@@ -18,14 +18,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ingest.errors import StoreError
-from ingest.places import filesystem, reached
+from ingest.locks import lock
+from ingest.places import reached
 from ingest.records import Join
 from ingest.store import Store
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 SMALL = 32 << 20  # bytes of a file that is worth joining
 JOINED = 64 << 20  # bytes of the files that become one
@@ -46,33 +42,12 @@ class Compacted:
 def writing(store: Store) -> Iterator[None]:
     """While blocks are written: no files are joined, and none are joined by half."""
     while True:
-        with _lock(store, alone=False), reached(store.path, StoreError):
+        with lock(store, alone=False), reached(store.path, StoreError):
             if not store.joins():
                 yield
                 return
-        with _lock(store, alone=True):
+        with lock(store, alone=True):
             _complete(store)
-
-
-@contextmanager
-def recording(store: Store) -> Iterator[None]:
-    """While one block is put in its place: no other run does the same."""
-    with _lock(store, alone=True, name="record.lock"):
-        yield
-
-
-@contextmanager
-def _lock(store: Store, *, alone: bool, name: str = "lock") -> Iterator[None]:
-    """Wait for other processes; the lock ends with the process, however that ends.
-
-    An object store has none: there nothing may write while files are joined.
-    """
-    if fcntl is None or filesystem(store.path) is not None:
-        yield
-        return
-    with (store.path / name).open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
 
 
 def compact(store: Store, *, keep_days: int | None = None, today: date) -> Compacted:
@@ -88,7 +63,7 @@ def compact(store: Store, *, keep_days: int | None = None, today: date) -> Compa
         StoreError: the store can't be written.
     """
     try:
-        with _lock(store, alone=True), reached(store.path, StoreError):
+        with lock(store, alone=True), reached(store.path, StoreError):
             _complete(store)
             before = _sizes(store)
             removed = 0

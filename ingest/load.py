@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.blocks import Outcome, State, Task, as_store_error, read_block
-from ingest.compact import recording, writing
+from ingest.compact import writing
 from ingest.errors import SourceError
 from ingest.files import asides
 from ingest.formats import FORMATS
+from ingest.locks import recording
 from ingest.records import BlockRecord
 from ingest.sources import Elsewhere, Source, expand
 from ingest.store import Store, create_store

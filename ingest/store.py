@@ -133,9 +133,11 @@ class Store:
         return found.sort_by([("time", "ascending"), ("source", "ascending")])
 
     def _all(self, folder: str, schema: pa.Schema) -> pa.Table:
-        files = sorted((self.path / folder).glob("*.parquet"))
-        tables = [read_parquet(file, schema) for file in files]
-        return pa.concat_tables([schema.empty_table(), *tables])
+        tables = [schema.empty_table()]
+        for file in sorted((self.path / folder).glob("*.parquet")):
+            with suppress(FileNotFoundError):  # it was removed just now
+                tables.append(read_parquet(file, schema))
+        return pa.concat_tables(tables)
 
     @property
     def clusters(self) -> list[str]:

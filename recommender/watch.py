@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import ibis
 import pandas as pd
 
 from ingest.errors import SparkError, StoreError
+from ingest.locks import still
 from ingest.store import Store, open_store
 from recommender.addresses import address
 from recommender.days import Parts, forget, parts
@@ -42,7 +43,9 @@ from recommender.window import Window, window
 
 _LONGEST_NAME, _DNS_NAME = 253, re.compile(r"[a-z0-9_]([-a-z0-9_]*\.)+[a-z0-9][-a-z0-9]*")
 _RECORDS = [name for name in SUMS if name not in ("connections", "answered", "refused")]
-_ATTEMPTS = 50  # each because files were replaced or joined during the one before
+# Each attempt is made because files were replaced or joined during the one before; after some of
+# them who writes has to wait (an object store has no lock for that).
+_PATIENCE, _ATTEMPTS = 5, 50
 
 
 @dataclass(frozen=True)
@@ -163,24 +166,24 @@ Reader = Callable[[str, Parts, ibis.BaseBackend], T]
 def _reading(store: str | Path, cluster: str | None, read: Reader[T], engine: str = DUCKDB) -> T:
     """What `read` makes of the chosen cluster, its parts and the engine that reads them."""
     opened = open_store(store)
-    chosen, damaged = _cluster(opened, cluster), False
-    for attempt in range(_ATTEMPTS):
-        state = _state(opened)
-        try:
-            with connected(engine) as backend:
-                return read(chosen, parts(opened, chosen, backend, keep=not damaged), backend)
-        except (EngineError, SparkError) as error:
-            # Files are replaced and joined while others read: then they are read anew.
-            if attempt + 1 < _ATTEMPTS and _state(opened) != state:
-                continue
-            if isinstance(error, SparkError):
-                raise
-            if not damaged:  # it may be what was kept that can't be read
+    chosen, damaged, attempt = _cluster(opened, cluster), False, 0
+    while True:
+        attempt += 1
+        with still(opened) if attempt > _PATIENCE else nullcontext():
+            state = _state(opened)
+            try:
+                with connected(engine) as backend:
+                    return read(chosen, parts(opened, chosen, backend, keep=not damaged), backend)
+            except (EngineError, SparkError) as error:
+                if attempt < _ATTEMPTS and _state(opened) != state:
+                    continue
+                if isinstance(error, SparkError):
+                    raise
+                if damaged:
+                    raise _unreadable(store, error) from error
+                # It may be what was kept that can't be read.
                 forget(opened)
                 damaged = True
-                continue
-            raise _unreadable(store, error) from error
-    raise AssertionError
 
 
 def _state(store: Store) -> list[tuple[str, int, float]]:

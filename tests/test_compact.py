@@ -13,6 +13,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,10 +21,12 @@ from numbered_flows import line, lines, numbers
 
 import ingest.compact
 import ingest.sources
+import recommender.watch
 from ingest.compact import compact
 from ingest.load import load
 from ingest.store import create_store, open_store
 from recommender.cli import group
+from recommender.days import Parts
 from recommender.watch import watch
 
 ROOT = Path(__file__).parents[1]
@@ -192,6 +195,39 @@ def test_joining_beside_a_writer_and_a_reader_and_killed_again_and_again(tmp_pat
     compact(create_store(store), today=TODAY)
     assert numbers(store) == list(range(size))
     assert seen == sorted(seen), "an answer never shrinks while a log grows"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_reader_whose_files_are_joined_each_time_makes_the_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, store = tmp_path / "a.log", tmp_path / "s"
+    log.write_bytes(lines(*range(5)))
+    load([str(log)], store, workers=1)
+    asked, others = 0, []
+    real = recommender.watch.parts
+
+    def grow() -> None:
+        load([str(log)], store, workers=1)
+        compact(create_store(store), today=TODAY)
+
+    def parts(*args: Any, **options: Any) -> Parts:
+        nonlocal asked
+        asked += 1
+        found = real(*args, **options)
+        log.write_bytes(lines(*range(5 + 40 * asked)))
+        others.append(threading.Thread(target=grow))
+        others[-1].start()
+        others[-1].join(timeout=2)
+        return found
+
+    monkeypatch.setattr(recommender.watch, "parts", parts)
+    seen = int(watch(store).edges["connections"].sum())
+    assert 1 < asked < 10
+    assert seen == 5 + 40 * (asked - 1)
+    for other in others:
+        other.join()
+    assert numbers(store) == list(range(5 + 40 * asked))
 
 
 def test_old_days_are_removed_and_do_not_come_back(tmp_path: Path) -> None:

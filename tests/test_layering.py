@@ -34,7 +34,7 @@ HOMES = {
     "rich": ("recommender.commands.", "recommender.report."),
     "yaml": ("recommender.manifests", "recommender.diff", "recommender.enforce"),
 }
-INGEST_FACE = {"ingest.schema", "ingest.store", "ingest.errors", "ingest.spark"}
+INGEST_FACE = {"ingest.schema", "ingest.store", "ingest.errors", "ingest.locks", "ingest.spark"}
 # Modules that know no dialect, no I/O and no table.
 PURE = {"recommender.model", "recommender.addresses", "recommender.selectors"}
 
