@@ -9,7 +9,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 Address = tuple[int, int]
 LAST = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
@@ -34,6 +41,21 @@ def address(text: str) -> Address | None:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
     return parsed.version, int(parsed)
+
+
+def cidr(text: str) -> IPv4Network | IPv6Network | None:
+    """The network of a CIDR, host bits set or not (or of one address); null if it is none.
+
+    What the API server takes, and the agents of Calico and Cilium (Go, net.ParseCIDR): a length
+    after the slash and no netmask, no zone. Python alone takes both.
+    """
+    _, slash, length = text.partition("/")
+    if "%" in text or (slash and not length.isdigit()):
+        return None
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def text(given: Address) -> str:

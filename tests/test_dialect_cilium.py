@@ -401,6 +401,8 @@ def test_exceptions_belong_to_their_own_cidr_only():
     [
         ("toCIDR: [10.0.0.1]", ".toCIDR[0]: must be a CIDR: write 10.0.0.1/32"),
         ("toCIDR: [ten]", ".toCIDR[0]: 'ten' is not a CIDR"),
+        ("toCIDR: [10.0.0.0/255.0.0.0]", ".toCIDR[0]: '10.0.0.0/255.0.0.0' is not a CIDR"),
+        ("toCIDR: ['fe80::%eth0']", ".toCIDR[0]: 'fe80::%eth0' is not a CIDR"),
         (
             "toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/8]}]",
             ".toCIDRSet[0].except[0]: must lie inside 10.0.0.0/8",

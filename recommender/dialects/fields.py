@@ -6,13 +6,13 @@ has none stops the reading of its rule (`Refused`), and leaves the whole object 
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recommender.addresses import cidr
 from recommender.manifests import Manifest
 from recommender.model import Finding, Policy, Ref
 
@@ -128,13 +128,12 @@ class Field:
     def block(self, *, or_address: bool = False) -> str:
         """The CIDR in this field, canonical; an address without a mask is said, unless allowed."""
         text = self.text()
-        try:
-            block = str(ipaddress.ip_network(text, strict=False))
-        except ValueError as error:
-            raise Refused(self, f"{shown(text)} is not a CIDR") from error
+        block = cidr(text)
+        if block is None:
+            raise Refused(self, f"{shown(text)} is not a CIDR")
         if "/" not in text and not or_address:
             self.say(f"must be a CIDR: write {block}")
-        return block
+        return str(block)
 
 
 def kept(policies: Iterable[Policy], findings: Iterable[Finding]) -> tuple[Policy, ...]:

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from recommender.addresses import cidr
 from recommender.dialects.fields import Field, Refused, object_of, shown
 from recommender.dialects.labels import (
     flat,
@@ -160,11 +161,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def network(field: Field) -> Network:
     """A CIDR; the API server takes one with host bits set, and means its network."""
     given = field.value
-    if isinstance(given, str) and "/" in given:
-        try:
-            return ipaddress.ip_network(given, strict=False)
-        except ValueError:
-            pass
+    if isinstance(given, str) and "/" in given and (found := cidr(given)) is not None:
+        return found
     raise Refused(field, f"{shown(given)} is not a CIDR such as 10.0.0.0/8")
 
 
