@@ -331,13 +331,21 @@ def _network_sets(draw: st.DrawFn) -> list[Object]:
     return found
 
 
+def _takes_in_what_is_in_no_namespace(policy: Object) -> bool:
+    rules = [*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ())]
+    ends = [rule.get(end, {}) for rule in rules for end in ("source", "destination")]
+    texts = [end.get("namespaceSelector", "") for end in ends]
+    return any("!" in text or "not in" in text for text in texts)
+
+
 @st.composite
 def folders(draw: st.DrawFn) -> list[Object]:
     """The objects of one folder, policies last.
 
     Policies of the same order stand in the order of their names, for network-config-analyzer takes
     equals as they come. In Calico an ipBlock means pods too, so beside its policies none with a
-    pod's address is drawn. Nor are network sets beside Kubernetes policies, which mean pods only.
+    pod's address is drawn. Nor are network sets beside Kubernetes policies, which mean pods only, nor
+    global ones beside a rule whose `namespaceSelector` is true of what is in no namespace.
     """
     calico = draw(_several(0, 3, _calico_policy()))
     blocks = BLOCKS if calico else BLOCKS + BLOCKS_WITH_PODS
@@ -345,4 +353,6 @@ def folders(draw: st.DrawFn) -> list[Object]:
     for i, policy in enumerate([*kubernetes, *calico]):
         policy["metadata"]["name"] = f"n{i}"
     sets = draw(_network_sets()) if calico and not kubernetes else []
+    if any(map(_takes_in_what_is_in_no_namespace, calico)):
+        sets = [each for each in sets if each["kind"] != "GlobalNetworkSet"]
     return [*draw(_cluster()), *sets, *kubernetes, *calico]

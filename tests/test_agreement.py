@@ -188,7 +188,8 @@ DIFFERENCES = yaml.safe_load(
 def objects_of(case: Any) -> list[Any]:
     policies = copy.deepcopy(case["policies"])
     for policy in policies:
-        policy["metadata"].setdefault("namespace", "shop")
+        if not policy["kind"].startswith("Global"):
+            policy["metadata"].setdefault("namespace", "shop")
     return [*DIFFERENCES["cluster"], *policies]
 
 
