@@ -1,7 +1,7 @@
 """How time and memory grow with lines, flows and workloads; writes benchmarks/RESULTS.md.
 
     python -m benchmarks.scale [--lines 1 10 100] [--flows 1 10 100] [--workloads 100 1000 10000]
-        [--spark spark://HOST:PORT|MEMORY] [--most-spark 10] [--memory 1GiB] [--folder DIR]
+        [--spark spark://HOST:PORT|MEMORY] [--on-spark 1 10 100] [--memory 1GiB] [--folder DIR]
         [--out FILE]
 
 Lines and flows are in millions. A part without sizes (`--lines --flows 1`) is not run, and what the
@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import chain, pairwise
 from pathlib import Path
@@ -173,15 +174,13 @@ def ingest(folder: Path, millions: float) -> dict[str, Run]:
     return {"ingest": run}
 
 
-def folds(folder: Path, millions: float, memory: str, spark: Spark | None) -> dict[str, Run]:
-    """Flows of ten days folded into edges: by flowpolicy, SQL, Spark, and day by day."""
+def folds(folder: Path, millions: float, memory: str) -> dict[str, Run]:
+    """Flows of ten days folded into edges: by flowpolicy, SQL, and day by day."""
     store, count = folder / "flows", int(millions * 1e6)
-    shutil.rmtree(store, ignore_errors=True)
     fill(store, count)
 
-    def fold(how: str, *more: str, workers: Sequence[int] = ()) -> Run:
-        command = [sys.executable, "-m", "benchmarks.fold", how, str(store), *more]
-        return measured(count, command, workers=workers)
+    def fold(how: str, *more: str) -> Run:
+        return measured(count, [sys.executable, "-m", "benchmarks.fold", how, str(store), *more])
 
     limit = ("--memory", memory)
     found = {
@@ -192,11 +191,18 @@ def folds(folder: Path, millions: float, memory: str, spark: Spark | None) -> di
     }
     fill(store, count // DAYS, days=1, first=DAYS)
     found["all that commands ask, one day of eleven new"] = fold("days", *limit)
-    if spark:
-        name = "edges, Spark"
-        found[name] = fold("flowpolicy", "--engine", spark.url, workers=spark.workers)
     shutil.rmtree(store)
     return found
+
+
+def folds_on_spark(folder: Path, millions: float, spark: Spark) -> dict[str, Run]:
+    """The same flows folded by flowpolicy on a cluster of Spark."""
+    store, count = folder / "flows", int(millions * 1e6)
+    fill(store, count)
+    words = ("benchmarks.fold", "flowpolicy", str(store), "--engine", spark.url)
+    run = measured(count, [sys.executable, "-m", *words], workers=spark.workers)
+    shutil.rmtree(store)
+    return {"edges, Spark": run}
 
 
 def judged(folder: Path, workloads: int) -> dict[str, Run]:
@@ -332,8 +338,8 @@ def main() -> None:
     parser.add_argument("--workloads", type=int, nargs="*", default=WORKLOADS)
     parser.add_argument("--memory", default="1GiB", help="of DuckDB")
     spark = "spark://HOST:PORT|MEMORY"
-    parser.add_argument("--spark", metavar=spark, help="fold on this cluster too, or one of 1g")
-    parser.add_argument("--most-spark", type=float, default=10, help="millions of flows on Spark")
+    parser.add_argument("--spark", metavar=spark, help="fold on this cluster, or one of 1g")
+    parser.add_argument("--on-spark", type=float, nargs="*", default=FLOWS, help="in millions")
     parser.add_argument("--folder", type=Path, help="where stores are made; a temporary one")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
     given = parser.parse_args()
@@ -343,16 +349,15 @@ def main() -> None:
     ):
         folder = Path(name)
         lines = gathered(given.lines, lambda size: ingest(folder, size))
-        flows = gathered(
-            given.flows,
-            lambda size: folds(
-                folder, size, given.memory, cluster if size <= given.most_spark else None
-            ),
-        )
+        flows = gathered(given.flows, lambda size: folds(folder, size, given.memory))
+        on_spark: dict[str, list[Run]] = {}
+        if cluster:
+            on_spark = gathered(given.on_spark, partial(folds_on_spark, folder, spark=cluster))
         clusters = gathered(given.workloads, lambda size: judged(folder, int(size)))
     sections = [
         table("Lines into a store", "lines", lines),
         chain(table("Flows into edges", "flows", flows), ratio(flows)),
+        table("Flows into edges on Spark", "flows", on_spark),
         table("Edges into policies", "workloads", clusters),
     ]
     before = given.out.read_text() if given.out.exists() else ""
