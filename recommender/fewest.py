@@ -2,8 +2,9 @@
 
 A policy for several units takes what they all need; what is left over stays with each unit's own.
 The policy that saves most comes first, until none saves anything; then those go that no longer
-save anything themselves (reverse delete). Costs are in tenths: a rule or a policy 10, a selector's
-term or further value 1.
+save anything themselves (reverse delete). Where there are few to choose from, each is then put in
+though it does not pay, or left out though it does, for several may pay together only. Costs are in
+tenths: a rule or a policy 10, a selector's term or further value 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Literal
 
 from recommender.cover import Cover
@@ -22,6 +24,7 @@ from recommender.rulecover import Drawn, Part, Row, RuleCover, cost_of
 By = Literal["role", "workload"]
 POLICY = 10  # tenths
 _MOST_ROUNDS = 4
+_MOST_TRIED = 32  # candidates; with more, none is tried that does not pay by itself
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,16 @@ class _State:
             self._now[unit] = self.own(unit, self.covered[unit], governed=governed)
         return self._now[unit]
 
+    @property
+    def cost(self) -> int:
+        """What all policies cost, shared ones and own ones."""
+        return sum(d.cost for d in self.shared.values()) + sum(map(self.now, self.problem.needs))
+
+    def copy(self) -> _State:
+        """Another that goes on from here; what was found out about rules is found out for both."""
+        covered = defaultdict(dict, self.covered)
+        return replace(self, shared=dict(self.shared), covered=covered, _now=dict(self._now))
+
     def saved(self, draft: Draft) -> int:
         """How much cheaper the whole is with one more policy."""
         saving = -draft.cost
@@ -133,12 +146,7 @@ def fewest(problem: Problem, cover: Cover, by: By) -> list[Draft]:
     """
     state = _State(problem, RuleCover(problem, cover))
     if by == "role":
-        found = dict(_candidates(problem, cover))
-        for _ in range(_MOST_ROUNDS):
-            # What saves nothing at first may save once its units' own policies are shorter.
-            if not _add(state, found):
-                break
-            _reverse_delete(state)
+        state = _cheapest(state, dict(_candidates(problem, cover)))
     return _trimmed([*state.shared.values(), *_own(state)])
 
 
@@ -156,6 +164,7 @@ def _candidates(problem: Problem, cover: Cover) -> Iterator[tuple[Mask, Terms]]:
     sets |= set(alike.values())
     for rows in wanting.values():
         sets |= set(_split(rows))
+    sets |= _met(sets)
     sets |= {each.mask for each in cover.extents.label_sets(problem.namespace)}
     for mask in list(sets):
         sets |= {found for _, found in cover.extents.value_sets(problem.namespace, mask)}
@@ -166,6 +175,20 @@ def _candidates(problem: Problem, cover: Cover) -> Iterator[tuple[Mask, Terms]]:
                 yield mask, terms
 
 
+def _met(sets: set[Mask]) -> set[Mask]:
+    """What sets have in common, and these with each other: whoever needs the same several things.
+
+    Nothing, where that becomes too many.
+    """
+    found = set(sets)
+    while len(found) <= _MOST_TRIED:
+        more = {both for a, b in combinations(found, 2) if (both := a & b) & (both - 1)} - found
+        if not more:
+            return found
+        found |= more
+    return set()
+
+
 def _split(rows: list[tuple[int, Mask]]) -> Iterator[Mask]:
     """For every peer, the units that need it; `rows` are the peers of each unit."""
     needing: dict[int, Mask] = defaultdict(int)
@@ -173,6 +196,45 @@ def _split(rows: list[tuple[int, Mask]]) -> Iterator[Mask]:
         for peer in bits(mask):
             needing[peer] |= 1 << unit
     yield from needing.values()
+
+
+def _cheapest(state: _State, candidates: Mapping[Mask, Terms]) -> _State:
+    """With what pays; and then, where few are to choose from, with one more or one less.
+
+    Such a step is taken as long as something cheaper follows: several may pay together only.
+    """
+    state = _settled(state, candidates)
+    while len(candidates) <= _MOST_TRIED:
+        others = _beside(state, candidates)
+        cheaper = next((each for each in others if each.cost < state.cost), None)
+        if cheaper is None:
+            break
+        state = cheaper
+    return state
+
+
+def _beside(state: _State, candidates: Mapping[Mask, Terms]) -> Iterator[_State]:
+    """What follows from a state with one policy more, whether it pays or not, and with one less."""
+    for units, terms in sorted(candidates.items(), key=lambda c: (-c[0].bit_count(), c[0])):
+        other, rest = state.copy(), dict(candidates)
+        if units in state.shared:
+            other.remove(units)
+            del rest[units]
+            yield _settled(other, rest)
+        elif (draft := _common(state, units, terms)) is not None:
+            other.add(draft)
+            yield _settled(other, rest)
+
+
+def _settled(state: _State, candidates: Mapping[Mask, Terms]) -> _State:
+    """With all that pays, and without what does not any more."""
+    state = state.copy()
+    for _ in range(_MOST_ROUNDS):
+        # What saves nothing at first may save once its units' own policies are shorter.
+        if not _add(state, candidates):
+            break
+        _reverse_delete(state)
+    return state
 
 
 def _add(state: _State, candidates: Mapping[Mask, Terms]) -> bool:
@@ -197,8 +259,8 @@ def _add(state: _State, candidates: Mapping[Mask, Terms]) -> bool:
     return added
 
 
-def _draft(state: _State, units: Mask, terms: Terms) -> tuple[int, Draft] | None:
-    """The policy for what all the units need, with the rules that pay; null where none would."""
+def _common(state: _State, units: Mask, terms: Terms) -> Draft | None:
+    """The policy for what all the units need and nothing covers yet; null where that is nothing."""
     members = [state.problem.needs[unit] for unit in bits(units)]
     common = dict(members[0])
     for need in members[1:]:
@@ -209,7 +271,14 @@ def _draft(state: _State, units: Mask, terms: Terms) -> tuple[int, Draft] | None
     for unit in bits(units):
         for column, left in _minus(common, state.covered[unit]).items():
             required[column] |= left
-    draft = Draft(units, terms, state.rules.rules(required, common))
+    return Draft(units, terms, state.rules.rules(required, common))
+
+
+def _draft(state: _State, units: Mask, terms: Terms) -> tuple[int, Draft] | None:
+    """The policy for what all the units need, with the rules that pay; null where none would."""
+    draft = _common(state, units, terms)
+    if draft is None:
+        return None
     saving = state.saved(draft)
     for rule in sorted(draft.rules, key=lambda r: (-r.cost, r.columns)):
         less = replace(draft, rules=tuple(r for r in draft.rules if r is not rule))

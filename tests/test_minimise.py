@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 from types import ModuleType
 
 from cluster_objects import inventory, workload
@@ -287,6 +287,37 @@ def test_a_policy_that_saves_nothing_until_another_is_shared_is_shared_then() ->
     given_ = proposals_of([(*ends, "TCP", 80) for ends in edges], world)
     least = least_cost(given_, world, "role")
     assert minimised(given_, basis_of(world)).after.cost == least
+
+
+def test_policies_of_which_none_pays_without_the_others_are_found() -> None:
+    own = [workload(f"w{i}", {"app": f"w{i}"}, match={"app": f"w{i}"}) for i in (0, 2, 3)]
+    ends = {i: f"shop/Deployment/w{i}" for i in (0, 2, 3)}
+    edges: list[Edge] = [(f"192.0.2.{n}", ends[i], "TCP", 80) for n in range(3) for i in (0, 2)]
+    edges += [(a, b, "TCP", 443) for a, b in permutations(ends.values(), 2)]
+    world = shop(*own)
+    given_ = proposals_of(edges, world)
+    found = minimised(given_, basis_of(world))
+    assert found.after.cost == least_cost(given_, world, "role")
+    assert [len(p.units) for p in found.proposals] == [2, 2, 2]
+
+
+def test_who_shares_several_peers_with_others_who_share_one_each_may_share_a_policy() -> None:
+    # w0 and w2 are together in no peer's list of callers alone, but in two of three.
+    own = [workload(f"w{i}", {"app": f"w{i}"}, match={"app": f"w{i}"}) for i in (0, 1, 2, 4)]
+    calls = {0: (2, 4), 1: (0, 2, 4), 2: (0, 1), 4: (0, 1, 2)}
+    edges: list[Edge] = [
+        (f"shop/Deployment/w{client}", f"shop/Deployment/w{server}", "TCP", 443)
+        for client, servers in calls.items()
+        for server in servers
+    ]
+    world = shop(*own, DB)
+    for i in calls:
+        name = f"shop/Deployment/w{i}"
+        edges += [("2001:db8::1", name, "TCP", 80), (name, "bank/Deployment/db", "TCP", 443)]
+        edges += [("bank/Deployment/db", name, "TCP", 443)]
+    given_ = proposals_of(edges, world)
+    least = least_cost(given_, world, "role")
+    assert minimised(given_, basis_of(world)).after.cost <= 1.01 * least
 
 
 @settings(max_examples=25)
