@@ -5,15 +5,15 @@
         [--out FILE]
 
 Lines and flows are in millions. A part without sizes (`--lines --flows 1`) is not run, and what the
-page has of it stays. Without options a run of a quarter of an hour: 0.1 and 0.3 million
-lines, 1, 3 and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of its own;
-peak memory is that of the process and all below it at one moment, with what they share counted
-once. `--spark 1g` starts a cluster here, of two executors with a core and that memory each, and
-counts what its workers and executors take too; of a cluster that is there already it is the
-driver's alone. Of flowpolicy's fold and of plain SQL, which run in turns, the middle one of five
-counts, of one at 50 million flows or more. Logs are made as they are read; what a step reads is made outside its time. Growth
-is n^k, k by least squares over the logarithms; the knee is the first size to which it grew faster
-than n^1.2 from the one before.
+page has of it stays. Without options a run of a quarter of an hour: 0.1 and 0.3 million lines, 1, 3
+and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of its own; peak memory
+is that of the process and all below it at one moment, with what they share counted once. `--spark
+1g` starts a cluster here, of two executors with a core and that memory each, and counts what its
+workers and executors take too; of a cluster that is there already it is the driver's alone. Of
+flowpolicy's fold and of plain SQL, which run in turns, the middle one of five counts, of one at 50
+million flows or more. Logs are made as they are read; what a step reads is made outside its time.
+Growth is n^k, k by least squares over the logarithms; the knee is the first size to which it grew
+faster than n^1.2 from the one before.
 """
 
 from __future__ import annotations
