@@ -227,8 +227,7 @@ def _beside(state: _State, candidates: Mapping[Mask, Terms]) -> Iterator[_State]
 
 
 def _settled(state: _State, candidates: Mapping[Mask, Terms]) -> _State:
-    """With all that pays, and without what does not any more."""
-    state = state.copy()
+    """The same, with all that pays taken in and what does not any more taken out."""
     for _ in range(_MOST_ROUNDS):
         # What saves nothing at first may save once its units' own policies are shorter.
         if not _add(state, candidates):

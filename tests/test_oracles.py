@@ -35,7 +35,17 @@ from recommender.evaluate import Evaluator, evaluator
 from recommender.inventory import Inventory
 from recommender.known import Known
 from recommender.manifests import Manifest, read_manifests
-from recommender.model import AddressPeer, AllOf, AnyOf, Peer, Policy
+from recommender.model import (
+    AddressPeer,
+    AllOf,
+    And,
+    AnyOf,
+    EntityPeer,
+    LabelPeer,
+    Not,
+    Peer,
+    Policy,
+)
 from recommender.objects import inventory_of, read_inventory
 
 ROOT = Path(__file__).parent.parent
@@ -78,23 +88,28 @@ def disagreements(
 
 
 def as_on(network: str, policy: Policy) -> Policy:
-    """A policy as one network takes it: its API leaves open whether blocks mean pods and nodes."""
+    """A policy of the API as one network takes it (see `cases/oracles`).
+
+    It leaves open whether blocks mean pods and nodes; and to Cilium nodes lack labels as pods do.
+    """
     if "cilium.io" in policy.ref.api or "projectcalico.org" in policy.ref.api:
         return policy
-    reach = REACH[network]
     return replace(
         policy,
-        ingress=tuple(replace(rule, peer=reaching(rule.peer, reach)) for rule in policy.ingress),
-        egress=tuple(replace(rule, peer=reaching(rule.peer, reach)) for rule in policy.egress),
+        ingress=tuple(replace(rule, peer=taken(rule.peer, network)) for rule in policy.ingress),
+        egress=tuple(replace(rule, peer=taken(rule.peer, network)) for rule in policy.egress),
     )
 
 
-def reaching(peer: Peer, reach: Any) -> Peer:
+def taken(peer: Peer, network: str) -> Peer:
     match peer:
         case AddressPeer():
-            return replace(peer, reach=reach)
+            return replace(peer, reach=REACH[network])
         case AnyOf(peers=peers) | AllOf(peers=peers):
-            return replace(peer, peers=tuple(reaching(each, reach) for each in peers))
+            return replace(peer, peers=tuple(taken(each, network) for each in peers))
+        case LabelPeer(selector=And(terms=terms)) if network == "cilium" and terms:
+            if all(isinstance(term, Not) for term in terms):
+                return AnyOf((peer, EntityPeer("host"), EntityPeer("remote-node")))
     return peer
 
 
