@@ -10,10 +10,10 @@ and 10 million flows, 100, 300 and 1,000 workloads. Each step is a process of it
 is that of the process and all below it at one moment, with what they share counted once. `--spark
 1g` starts a cluster here, of two executors with a core and that memory each, and counts what its
 workers and executors take too; of a cluster that is there already it is the driver's alone. Of
-flowpolicy's fold and of plain SQL, which run in turns, the middle one of five counts, of one at 50
-million flows or more. Logs are made as they are read; what a step reads is made outside its time.
-Growth is n^k, k by least squares over the logarithms; the knee is the first size to which it grew
-faster than n^1.2 from the one before.
+flowpolicy's fold and of plain SQL, which run in turns, the middle one of five counts, of three at
+50 million flows or more. Logs are made as they are read; what a step reads is made outside its
+time. Growth is n^k, k by least squares over the logarithms; the knee is the first size to which it
+grew faster than n^1.2 from the one before.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STEEP = 1.2
 _CHUNK = 100_000  # lines of a made log that are repeated at other hours
 _PACKAGES = ("duckdb", "ibis-framework", "pyarrow", "pandas", "numpy", "msgspec", "pyspark")
 _CALLS = 20  # of each workload
-_TURNS, _LONG = 5, 50  # runs of which the middle one counts, below so many million flows
+_LONG = 50  # million flows, from which on three runs must do where otherwise there are five
 _LOOK = 0.1  # seconds between two looks at memory
 _ENDING = 5  # seconds in which executors end, whose time is then their worker's
 
@@ -187,7 +187,7 @@ def folds(folder: Path, millions: float, memory: str) -> dict[str, Run]:
     limit = ("--memory", memory)
     turns = [
         (fold("flowpolicy", *limit), fold("sql", *limit))
-        for _ in range(_TURNS if millions < _LONG else 1)
+        for _ in range(3 if millions >= _LONG else 5)
     ]
     mine, theirs = (median(runs) for runs in zip(*turns, strict=True))
     found = {
